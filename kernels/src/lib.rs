@@ -1,0 +1,23 @@
+//! Arithmetic on slices: quantised matrices, norms, RoPE, paged attention, and the
+//! process-wide worker pool.
+//!
+//! The home of `unsafe`. A scalar version of every kernel is the oracle; each faster one is
+//! tested against it. Nothing here knows models, requests or files.
+
+pub mod activation;
+pub mod attention;
+pub mod isa;
+pub mod kv;
+pub mod matrix;
+pub mod norm;
+pub mod pool;
+pub mod quant;
+pub mod rope;
+
+pub use attention::{AttentionShape, BiasSpan, SequenceView};
+pub use isa::Isa;
+pub use kv::KvLayer;
+pub use matrix::{Matrix, MatrixBuilder};
+pub use pool::{Pool, PoolError};
+pub use quant::Quant;
+pub use rope::RopeAngles;

@@ -1,0 +1,58 @@
+//! The door to arithmetic.
+
+use crate::step::{Outcome, Step, StepId};
+
+pub mod cpu;
+
+/// What an executor can do and how much room it has.
+#[derive(Debug, Clone)]
+pub struct Capabilities {
+    /// Tokens per KV block.
+    pub block_size: usize,
+    /// KV blocks it holds.
+    pub blocks: usize,
+    /// Steps that may be submitted before the oldest is waited for (1: plan, run, plan; 2: plan
+    /// N + 1 while N runs).
+    pub depth: usize,
+    /// Most rows in one step.
+    pub max_rows: usize,
+    /// Most rows of one step that may want something.
+    pub max_wants: usize,
+    /// Vocabulary.
+    pub vocab: usize,
+    /// Longest context a sequence may reach, tokens.
+    pub max_context: usize,
+    /// Bytes the KV pool may grow to.
+    pub kv_bytes: usize,
+    /// Human name: `cpu avx2, 2 threads`.
+    pub name: String,
+}
+
+/// A submitted step.
+#[derive(Debug)]
+#[must_use = "a ticket is waited for, in order"]
+pub struct Ticket(pub StepId);
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutorError {
+    /// The step asks for something this executor lacks.
+    #[error("this executor does not support {0}")]
+    Unsupported(&'static str),
+    /// The step contradicts itself or the pool: a bug of the scheduler.
+    #[error("malformed step: {0}")]
+    Malformed(String),
+    /// Arithmetic failed (a worker panicked, a device was lost). KV contents are void.
+    #[error("execution failed: {0}")]
+    Failed(String),
+}
+
+/// The only door to arithmetic: submit steps, wait for them in order.
+pub trait Executor: Send {
+    /// What it can do.
+    fn capabilities(&self) -> &Capabilities;
+    /// Hands over a step. It may start at once or when waited for.
+    fn submit(&mut self, step: Step) -> Result<Ticket, ExecutorError>;
+    /// Blocks until the step is done.
+    fn wait(&mut self, ticket: Ticket) -> Result<Outcome, ExecutorError>;
+}

@@ -1,0 +1,5 @@
+//! Requests become tokens.
+
+pub mod executor;
+pub mod sampling;
+pub mod step;

@@ -1,0 +1,1 @@
+//! GGUF: the container. A reader that trusts nothing.

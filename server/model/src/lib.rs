@@ -1,0 +1,14 @@
+//! Model files become tensors, a tokenizer, a chat template and an architecture described as data.
+//!
+//! Every byte of a file is checked before it is believed. Nothing here knows scheduling or sockets.
+
+pub mod file;
+pub mod gguf;
+pub mod plan;
+pub mod template;
+pub mod tokenizer;
+
+pub use file::{ModelError, ModelFile};
+pub use plan::Plan;
+pub use template::ChatTemplate;
+pub use tokenizer::Tokenizer;
