@@ -1,1 +1,32 @@
-//! .
+//! Documents, a question and a budget become a packed context and an exact report.
+//!
+//! The walk of a request, one module a stage:
+//!
+//! `segment` cuts documents into sections, chunks and sentences with byte offsets; `index` turns sentences
+//! into terms; `select` scores them for the question; `fill` spends the budget; `pack` joins what is kept into
+//! the text that stands in the prompt; [`cite`] ties the streamed answer back to its source.
+//!
+//! Two promises hold for every result: the text handed to the prompt is byte-identical to its sources (headers
+//! and gap marks aside, which no [`Piece`] covers), and the budget, counted by the served model on the final
+//! joined prompt, is never exceeded. Nothing is dropped that the [`Report`] does not name.
+//!
+//! The crate knows neither KV blocks nor the wire: what it needs of a language model is [`LanguageModel`].
+#![forbid(unsafe_code)]
+
+pub mod cite;
+mod compress;
+mod document;
+mod error;
+mod language;
+mod pack;
+mod policy;
+mod report;
+
+pub use cite::{Citation, Citer, Source};
+pub use compress::{Compressed, compress};
+pub use document::{Document, Format, Span};
+pub use error::ContextError;
+pub use language::LanguageModel;
+pub use pack::{Packed, Piece};
+pub use policy::{Budget, MAX_NEIGHBOR_WINDOW, Mode, Policy};
+pub use report::{KeptSpan, Report, StageTimes};

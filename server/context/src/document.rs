@@ -1,0 +1,42 @@
+//! What a request brings along to be read.
+
+use std::collections::BTreeMap;
+
+/// How a document's text is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// Plain text: blank lines part paragraphs, a short line of its own is taken for a heading.
+    #[default]
+    Text,
+    /// CommonMark: headings make sections, code fences and tables stay together.
+    Markdown,
+}
+
+/// One document of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Document {
+    /// The caller's name for it. Not interpreted here: results refer to documents by their place in the request.
+    pub id: String,
+    /// Title, if any: indexed with every sentence and shown in the document's header line (white space
+    /// collapsed, at most 200 characters).
+    pub title: Option<String>,
+    /// The text all offsets refer to.
+    pub text: String,
+    /// How `text` is to be read.
+    pub format: Format,
+    /// The caller's notes. Neither indexed nor shown to the model.
+    pub metadata: BTreeMap<String, String>,
+    /// Kept whole whatever the question is; an error if the budget is too small for it.
+    pub pinned: bool,
+}
+
+/// Bytes `start..end` of a document's text, always on character boundaries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Span {
+    /// Place of the document in the request, from 0.
+    pub document: usize,
+    /// First byte.
+    pub start: usize,
+    /// Past the last byte.
+    pub end: usize,
+}

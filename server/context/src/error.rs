@@ -1,0 +1,45 @@
+//! Why a context could not be made.
+
+/// Why a context could not be made. The server's table maps each to a status; nothing is ever shortened instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ContextError {
+    /// The prompt is longer than the model takes, and the policy forbids (or cannot help) shortening it. Under
+    /// [`Mode::Retrieve`](crate::Mode::Retrieve) this means that the prompt without any context leaves no room.
+    #[error("the prompt has {prompt_tokens} tokens, the model takes at most {limit}")]
+    Overflow {
+        /// Exact tokens of the prompt.
+        prompt_tokens: u32,
+        /// Most prompt tokens the model takes.
+        limit: u32,
+    },
+    /// The budget cannot hold even the smallest piece that could be chosen.
+    #[error("the budget is {budget} context tokens, the smallest piece takes {needed}")]
+    BudgetTooSmall {
+        /// Context tokens of the smallest piece.
+        needed: u32,
+        /// Context tokens that may be spent.
+        budget: u32,
+    },
+    /// The pinned documents alone take more than the budget.
+    #[error("the budget is {budget} context tokens, the pinned documents take {needed}")]
+    PinnedTooLarge {
+        /// Context tokens of the pinned documents.
+        needed: u32,
+        /// Context tokens that may be spent.
+        budget: u32,
+    },
+    /// A field of the policy is out of range.
+    #[error("{field} {message}")]
+    Policy {
+        /// Name of the field in [`Policy`](crate::Policy).
+        field: &'static str,
+        /// What is wrong with it, to be read after the field's name.
+        message: String,
+    },
+    /// The language model could not count a prompt.
+    #[error("counting tokens: {message}")]
+    Model {
+        /// What the model said.
+        message: String,
+    },
+}
