@@ -1,5 +1,25 @@
 //! Text to token ids and back, as the model file describes it.
 
+mod bpe;
+mod merge;
+mod special;
+mod split;
+mod spm;
+#[cfg(test)]
+mod tests;
+mod vocab;
+
+use std::collections::HashMap;
+
+pub use vocab::Vocab;
+
+use self::bpe::Bpe;
+use self::merge::Merger;
+use self::special::Specials;
+use self::spm::Spm;
+use self::vocab::Kind;
+use crate::ModelError;
+
 /// A token of an encoded text and the bytes of the text it stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenSpan {
@@ -20,33 +40,185 @@ pub enum Special {
     Plain,
 }
 
+/// How ordinary text becomes tokens.
+#[derive(Debug)]
+enum Model {
+    Bpe(Bpe),
+    Spm(Spm),
+}
+
 /// The tokenizer of one model. Cheap to share; encoding is thread-safe.
 #[derive(Debug)]
-pub struct Tokenizer {}
+pub struct Tokenizer {
+    model: Model,
+    specials: Specials,
+    pieces: Vec<String>,
+    /// The last of several tokens spelled alike counts.
+    ids: HashMap<String, u32>,
+    kinds: Vec<Kind>,
+    /// [`Self::bytes`] of all tokens, end to end; token `id` is `ends[id - 1]..ends[id]`.
+    text: Vec<u8>,
+    ends: Vec<usize>,
+    bos: Option<u32>,
+    add_bos: bool,
+    end_tokens: Vec<u32>,
+}
+
+/// Control tokens that end a turn in the chat formats in use, where the file does not name them.
+const END_TOKENS: [&str; 6] =
+    ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>"];
 
 impl Tokenizer {
+    /// Builds the tokenizer `vocab` describes. A model or word rule pith does not know is an error, never a
+    /// guess: wrong tokens make a model worse without a sign.
+    pub fn from_vocab(vocab: Vocab) -> Result<Self, ModelError> {
+        let kinds = vocab.kinds()?;
+        let mut ids = HashMap::with_capacity(vocab.tokens.len());
+        for (id, token) in (0u32..).zip(&vocab.tokens) {
+            ids.insert(token.clone(), id);
+        }
+        let (model, default_bos) = match vocab.model.as_str() {
+            "gpt2" => {
+                let bpe = Bpe::new(&vocab, &kinds, &ids)?;
+                let bos = bpe.default_bos();
+                (Model::Bpe(bpe), bos)
+            }
+            "llama" => (Model::Spm(Spm::new(&vocab, &kinds, &ids)?), true),
+            other => {
+                return Err(ModelError::Unsupported(format!("tokenizer.ggml.model {other:?}")));
+            }
+        };
+        let mut text = Vec::new();
+        let mut ends = Vec::with_capacity(vocab.tokens.len());
+        for (token, kind) in vocab.tokens.iter().zip(&kinds) {
+            match (kind, &model) {
+                (Kind::Control | Kind::Unknown, _) => {}
+                (Kind::Byte(byte), _) => text.push(*byte),
+                (Kind::UserDefined, _) => text.extend_from_slice(token.as_bytes()),
+                (Kind::Normal | Kind::Unused, Model::Bpe(_)) => {
+                    text.extend(bpe::token_bytes(token))
+                }
+                (Kind::Normal | Kind::Unused, Model::Spm(_)) => {
+                    text.extend_from_slice(token.replace(spm::SPACE, " ").as_bytes());
+                }
+            }
+            ends.push(text.len());
+        }
+        let mut end_tokens: Vec<u32> =
+            [vocab.eos, vocab.eot, vocab.eom].into_iter().flatten().collect();
+        let named = END_TOKENS.iter().filter_map(|name| ids.get(*name).copied());
+        end_tokens.extend(named.filter(|&id| kinds[id as usize] == Kind::Control));
+        end_tokens.sort_unstable();
+        end_tokens.dedup();
+        let specials = Specials::new(&vocab, &kinds, &ids);
+        let add_bos = vocab.add_bos.unwrap_or(default_bos);
+        Ok(Self {
+            model,
+            specials,
+            pieces: vocab.tokens,
+            ids,
+            kinds,
+            text,
+            ends,
+            bos: vocab.bos,
+            add_bos,
+            end_tokens,
+        })
+    }
+
     /// Token ids of `text`, without BOS or EOS.
-    pub fn encode(&self, text: &str, special: Special) -> Vec<u32> { unimplemented!() }
+    pub fn encode(&self, text: &str, special: Special) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(text.len() / 3);
+        self.run(text, special, &mut |id, _, _| ids.push(id));
+        ids
+    }
+
     /// As [`Self::encode`], with the bytes each token covers.
-    pub fn encode_spans(&self, text: &str, special: Special) -> Vec<TokenSpan> { unimplemented!() }
+    pub fn encode_spans(&self, text: &str, special: Special) -> Vec<TokenSpan> {
+        let mut spans = Vec::with_capacity(text.len() / 3);
+        self.run(text, special, &mut |id, start, end| {
+            let (start, end) = (text.floor_char_boundary(start), text.ceil_char_boundary(end));
+            spans.push(TokenSpan { id, start, end });
+        });
+        spans
+    }
+
+    fn run(&self, text: &str, special: Special, emit: &mut impl FnMut(u32, usize, usize)) {
+        let mut merger = Merger::default();
+        let mut begins = true;
+        for fragment in self.specials.partition(text, special == Special::Parse) {
+            let special::Fragment { start, end, id } = fragment;
+            if let Some(id) = id {
+                emit(id, start, end);
+            } else {
+                let mut shifted = |id, from, to| emit(id, start + from, start + to);
+                match &self.model {
+                    Model::Bpe(bpe) => bpe.encode(&text[start..end], &mut merger, &mut shifted),
+                    Model::Spm(spm) => {
+                        spm.encode(&text[start..end], begins, &mut merger, &mut shifted)
+                    }
+                }
+            }
+            begins = id.is_some();
+        }
+    }
+
     /// BOS, if the file says prompts begin with it.
-    pub fn prompt_bos(&self) -> Option<u32> { unimplemented!() }
+    pub fn prompt_bos(&self) -> Option<u32> {
+        self.bos.filter(|_| self.add_bos)
+    }
+
     /// BOS, whether or not prompts begin with it.
-    pub fn bos(&self) -> Option<u32> { unimplemented!() }
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
     /// Tokens that end a generation (EOS, end of turn).
-    pub fn end_tokens(&self) -> &[u32] { unimplemented!() }
-    /// Whether `id` is a control token (not shown to users).
-    pub fn is_control(&self, id: u32) -> bool { unimplemented!() }
+    pub fn end_tokens(&self) -> &[u32] {
+        &self.end_tokens
+    }
+
+    /// Whether `id` is a control token (not shown to users); the unknown token is one.
+    pub fn is_control(&self, id: u32) -> bool {
+        matches!(self.kinds.get(id as usize), Some(Kind::Control | Kind::Unknown))
+    }
+
     /// The bytes `id` stands for in running text: byte tokens are one byte, SPM's U+2581 is a space,
-    /// control tokens are empty. Incremental detokenising concatenates these.
-    pub fn bytes(&self, id: u32) -> &[u8] { unimplemented!() }
+    /// control tokens and ids outside the vocabulary are empty. Incremental detokenising concatenates these.
+    pub fn bytes(&self, id: u32) -> &[u8] {
+        let id = id as usize;
+        let Some(&end) = self.ends.get(id) else { return &[] };
+        let start = if id == 0 { 0 } else { self.ends[id - 1] };
+        &self.text[start..end]
+    }
+
     /// The token as the file spells it.
-    pub fn piece(&self, id: u32) -> Option<&str> { unimplemented!() }
+    pub fn piece(&self, id: u32) -> Option<&str> {
+        self.pieces.get(id as usize).map(String::as_str)
+    }
+
     /// The id of the token the file spells `piece`.
-    pub fn id(&self, piece: &str) -> Option<u32> { unimplemented!() }
+    pub fn id(&self, piece: &str) -> Option<u32> {
+        self.ids.get(piece).copied()
+    }
+
     /// Text of `ids`: concatenated [`Self::bytes`], invalid UTF-8 replaced by U+FFFD; `control` shows control
     /// tokens as the file spells them.
-    pub fn decode(&self, ids: &[u32], control: bool) -> String { unimplemented!() }
+    pub fn decode(&self, ids: &[u32], control: bool) -> String {
+        let mut bytes = Vec::with_capacity(ids.len() * 4);
+        for &id in ids {
+            match self.piece(id) {
+                Some(piece) if control && self.is_control(id) => {
+                    bytes.extend_from_slice(piece.as_bytes())
+                }
+                _ => bytes.extend_from_slice(self.bytes(id)),
+            }
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// Number of tokens.
-    pub fn vocab(&self) -> usize { unimplemented!() }
+    pub fn vocab(&self) -> usize {
+        self.pieces.len()
+    }
 }
