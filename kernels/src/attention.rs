@@ -1,5 +1,10 @@
 //! Paged attention over f16 keys and values, f32 arithmetic, online softmax.
 
+mod scalar;
+
+use std::ops::Range;
+
+use crate::pool::Shards;
 use crate::{Isa, KvLayer, Pool, PoolError};
 
 /// Head shapes and masking of one layer.
@@ -19,6 +24,14 @@ pub struct AttentionShape {
     pub softcap: Option<f32>,
 }
 
+impl AttentionShape {
+    /// Keys that the query at `position` sees.
+    fn visible(&self, position: usize) -> Range<usize> {
+        let start = self.window.map_or(0, |window| (position + 1).saturating_sub(window as usize));
+        start..position + 1
+    }
+}
+
 /// Adds `bias` (ln of an emphasis weight) to the scores of keys at positions `start..end`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BiasSpan {
@@ -26,7 +39,7 @@ pub struct BiasSpan {
     pub start: u32,
     /// Past the last key position.
     pub end: u32,
-    /// Added to the scaled score.
+    /// Added to the scaled score (after the softcap, so that it multiplies the key's weight).
     pub bias: f32,
 }
 
@@ -53,9 +66,110 @@ pub struct SequenceView<'a> {
 /// # Panics
 /// If a view is inconsistent with the slices or the cache.
 #[expect(clippy::too_many_arguments, reason = "plain slices and sizes, as every kernel takes")]
-pub fn attention(isa: Isa, pool: &Pool, shape: &AttentionShape, kv: &KvLayer, block_size: usize, q: &[f32], stride: usize, sequences: &[SequenceView<'_>], out: &mut [f32]) -> Result<(), PoolError> { unimplemented!() }
+pub fn attention(
+    isa: Isa,
+    pool: &Pool,
+    shape: &AttentionShape,
+    kv: &KvLayer,
+    block_size: usize,
+    q: &[f32],
+    stride: usize,
+    sequences: &[SequenceView<'_>],
+    out: &mut [f32],
+) -> Result<(), PoolError> {
+    check(shape, kv, block_size);
+    let width = shape.heads * shape.head_dim;
+    let mut taken = vec![false; out.len() / width];
+    for s in sequences {
+        assert!(s.rows <= s.context, "more rows than context");
+        assert!(s.first_row + s.rows <= taken.len(), "out lacks rows");
+        assert!(
+            s.rows == 0 || (s.first_row + s.rows - 1) * stride + width <= q.len(),
+            "q lacks rows"
+        );
+        check_blocks(kv, block_size, s.blocks, s.context);
+        for taken in &mut taken[s.first_row..s.first_row + s.rows] {
+            assert!(!std::mem::replace(taken, true), "two sequences claim a row");
+        }
+    }
+    let _ = isa;
+    let items: Vec<(usize, usize)> =
+        (0..sequences.len()).flat_map(|s| (0..sequences[s].rows).map(move |r| (s, r))).collect();
+    let out = Shards::new(out);
+    pool.run(items.len(), |item| {
+        let (s, r) = items[item];
+        let sequence = &sequences[s];
+        let row = sequence.first_row + r;
+        let keys = Keys { kv, block_size, blocks: sequence.blocks };
+        // SAFETY: rows are in bounds and each belongs to one item (checked above).
+        let out = unsafe { out.slice(row * width, width) };
+        let position = sequence.context - sequence.rows + r;
+        scalar::row(shape, keys, &q[row * stride..][..width], position, sequence.bias, out);
+    })
+}
 
 /// Attention mass of one query row (`heads * head_dim`, rotated) over key spans, averaged over `heads_used`:
 /// softmax over the keys the row sees, summed per span. `position` is the row's own.
+/// # Panics
+/// If the row, a head or the blocks are out of bounds, or `out` and `spans` differ in length.
 #[expect(clippy::too_many_arguments, reason = "plain slices and sizes, as every kernel takes")]
-pub fn attention_mass(isa: Isa, shape: &AttentionShape, kv: &KvLayer, block_size: usize, q: &[f32], position: usize, blocks: &[u32], heads_used: &[usize], spans: &[std::ops::Range<u32>], out: &mut [f32]) { unimplemented!() }
+pub fn attention_mass(
+    isa: Isa,
+    shape: &AttentionShape,
+    kv: &KvLayer,
+    block_size: usize,
+    q: &[f32],
+    position: usize,
+    blocks: &[u32],
+    heads_used: &[usize],
+    spans: &[Range<u32>],
+    out: &mut [f32],
+) {
+    check(shape, kv, block_size);
+    check_blocks(kv, block_size, blocks, position + 1);
+    assert_eq!(q.len(), shape.heads * shape.head_dim, "one row of queries");
+    assert_eq!(spans.len(), out.len(), "spans and out");
+    let _ = isa;
+    let keys = Keys { kv, block_size, blocks };
+    out.fill(0.0);
+    for &head in heads_used {
+        assert!(head < shape.heads, "head {head} of {}", shape.heads);
+        let q = &q[head * shape.head_dim..][..shape.head_dim];
+        let (first, weights) = scalar::weights(shape, keys, head, q, position, &[]);
+        for (out, span) in out.iter_mut().zip(spans) {
+            let start = (span.start as usize).clamp(first, position + 1) - first;
+            let end = (span.end as usize).clamp(first + start, position + 1) - first;
+            *out += weights[start..end].iter().sum::<f32>() / heads_used.len() as f32;
+        }
+    }
+}
+
+/// Where a sequence's keys and values are.
+#[derive(Debug, Clone, Copy)]
+struct Keys<'a> {
+    kv: &'a KvLayer,
+    block_size: usize,
+    blocks: &'a [u32],
+}
+
+impl Keys<'_> {
+    /// The slot of the key at `position`.
+    fn slot(&self, position: usize) -> usize {
+        self.blocks[position / self.block_size] as usize * self.block_size
+            + position % self.block_size
+    }
+}
+
+fn check(shape: &AttentionShape, kv: &KvLayer, block_size: usize) {
+    assert!(block_size > 0 && shape.kv_heads > 0 && shape.head_dim > 0, "a size of 0");
+    assert!(shape.heads.is_multiple_of(shape.kv_heads), "heads are no multiple of kv_heads");
+    assert_eq!((shape.kv_heads, shape.head_dim), (kv.kv_heads(), kv.head_dim()), "another cache");
+    assert!(shape.window != Some(0), "a window of 0 keys");
+}
+
+fn check_blocks(kv: &KvLayer, block_size: usize, blocks: &[u32], context: usize) {
+    assert!(blocks.len() * block_size >= context, "blocks for {context} tokens");
+    let slots = kv.slots();
+    let used = &blocks[..context.div_ceil(block_size)];
+    assert!(used.iter().all(|&b| (b as usize + 1) * block_size <= slots), "block out of bounds");
+}

@@ -3,6 +3,12 @@
 //!
 //! The home of `unsafe`. A scalar version of every kernel is the oracle; each faster one is
 //! tested against it. Nothing here knows models, requests or files.
+//!
+//! # What callers may rely on
+//!
+//! - Every kernel is deterministic: its result does not depend on the number of threads or their timing.
+//! - [`Matrix::matmul`] gives a row the same bits whatever other rows are computed with it.
+//! - [`attention::attention`] gives a sequence the same bits whatever other sequences are in the batch.
 
 pub mod activation;
 pub mod attention;

@@ -1,42 +1,170 @@
 //! Weight matrices: repacked once into row panels, kept in their quantised bits.
 
+mod panel;
+mod scalar;
+
+use panel::{HEIGHT, Layout, Panel};
+
+use crate::pool::Shards;
 use crate::{Isa, Pool, PoolError, Quant};
 
 /// A weight matrix of `rows` outputs by `cols` inputs, in panels of interleaved rows.
 ///
 /// Rows may come in segments of different formats (a fused Q|K|V of Q5_0 and Q8_0).
 #[derive(Debug)]
-pub struct Matrix {}
+pub struct Matrix {
+    rows: usize,
+    cols: usize,
+    segments: Vec<Segment>,
+}
+
+/// Consecutive rows of one format.
+#[derive(Debug)]
+struct Segment {
+    layout: Layout,
+    first_row: usize,
+    rows: usize,
+    lines: Vec<Line>,
+}
+
+/// Storage in whole cache lines, so that no load of 32 bytes straddles two.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+impl Segment {
+    fn panels(&self) -> usize {
+        self.rows.div_ceil(HEIGHT)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: `Line` is 64 initialised bytes without padding.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * 64) }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        let len = self.lines.len() * 64;
+        // SAFETY: as above; any byte is a valid one.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), len) }
+    }
+
+    fn panel(&self, index: usize) -> Panel<'_> {
+        let size = self.layout.panel_bytes();
+        self.layout.view(&self.bytes()[index * size..][..size])
+    }
+}
 
 /// Fills a [`Matrix`] row by row, straight from file bytes.
 #[derive(Debug)]
-pub struct MatrixBuilder {}
+pub struct MatrixBuilder {
+    matrix: Matrix,
+}
 
 impl MatrixBuilder {
     /// An empty matrix of `cols` inputs.
-    pub fn new(cols: usize) -> Self { unimplemented!() }
+    pub fn new(cols: usize) -> Self {
+        Self { matrix: Matrix { rows: 0, cols, segments: Vec::new() } }
+    }
+
     /// Starts a segment of rows stored as `quant`. Errors if `cols` does not fit its block.
-    pub fn segment(&mut self, quant: Quant) -> Result<&mut Self, String> { unimplemented!() }
+    pub fn segment(&mut self, quant: Quant) -> Result<&mut Self, String> {
+        let cols = self.matrix.cols;
+        let layout = Layout::new(quant, cols).ok_or_else(|| {
+            format!("{cols} columns are no multiple of {} ({quant:?})", quant.block_len())
+        })?;
+        let first_row = self.matrix.rows;
+        self.matrix.segments.push(Segment { layout, first_row, rows: 0, lines: Vec::new() });
+        Ok(self)
+    }
+
     /// Appends whole rows in ggml block layout (`bytes.len()` a multiple of the row's bytes)
     /// to the segment last started. Rows are repacked as they arrive; nothing else is kept.
-    pub fn push_rows(&mut self, bytes: &[u8]) -> Result<(), String> { unimplemented!() }
+    pub fn push_rows(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let Some(segment) = self.matrix.segments.last_mut() else {
+            return Err("rows before a segment was started".to_owned());
+        };
+        let row_bytes = segment.layout.row_bytes();
+        if row_bytes == 0 || !bytes.len().is_multiple_of(row_bytes) {
+            return Err(format!("{} bytes are no whole rows of {row_bytes}", bytes.len()));
+        }
+        let added = bytes.len() / row_bytes;
+        let rows = segment.rows + added;
+        let size = rows.div_ceil(HEIGHT) * segment.layout.panel_bytes();
+        let lines = size.div_ceil(64);
+        // Whole tensors come in one call or a few: reserve exactly, never twice the need.
+        segment.lines.reserve_exact(lines - segment.lines.len());
+        segment.lines.resize(lines, Line([0; 64]));
+        let layout = segment.layout;
+        let panel_bytes = layout.panel_bytes();
+        for (i, row) in bytes.chunks_exact(row_bytes).enumerate() {
+            let at = segment.rows + i;
+            let panel = &mut segment.bytes_mut()[at / HEIGHT * panel_bytes..][..panel_bytes];
+            layout.pack(panel, at % HEIGHT, row);
+        }
+        segment.rows = rows;
+        self.matrix.rows += added;
+        Ok(())
+    }
+
     /// The finished matrix (a segment's rows need be no multiple of the panel height: padded inside).
-    pub fn finish(self) -> Matrix { unimplemented!() }
+    pub fn finish(self) -> Matrix {
+        self.matrix
+    }
 }
 
 impl Matrix {
     /// Outputs.
-    pub fn rows(&self) -> usize { unimplemented!() }
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// Inputs.
-    pub fn cols(&self) -> usize { unimplemented!() }
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
     /// Heap bytes held.
-    pub fn bytes(&self) -> usize { unimplemented!() }
-    /// Dequantises row `row` into `out` (`cols` long), exactly as [`Quant::dequantize_row`] would up to
-    /// the rounding of repacked scales (stated in the tests).
-    pub fn row(&self, row: usize, out: &mut [f32]) { unimplemented!() }
+    pub fn bytes(&self) -> usize {
+        self.segments.iter().map(|s| s.lines.capacity() * 64).sum()
+    }
+
+    /// Dequantises row `row` into `out` (`cols` long), exactly as [`Quant::dequantize_row`] would:
+    /// repacking moves codes and scales about and rounds nothing.
+    /// # Panics
+    /// If `row` is out of bounds or `out` has another length.
+    pub fn row(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows && out.len() == self.cols, "row {row} of {}", self.rows);
+        let index = self.segments.partition_point(|s| s.first_row + s.rows <= row);
+        let segment = &self.segments[index];
+        let row = row - segment.first_row;
+        segment.panel(row / HEIGHT).row(row % HEIGHT, out);
+    }
+
     /// `y[i, n] = sum_k x[i, k] * w[n, k]` for `m = x.len() / cols` rows; `y` is `m * rows` long.
     ///
-    /// A row of `y` does not depend on the other rows of `x` beyond the rounding stated in
-    /// the tests.
-    pub fn matmul(&self, isa: Isa, pool: &Pool, x: &[f32], y: &mut [f32]) -> Result<(), PoolError> { unimplemented!() }
+    /// On every instruction set a sum runs over `k` in ascending order in one f32 accumulator, over the very weights
+    /// [`Matrix::row`] gives, so a row of `y` has the same bits whatever other rows are in `x` and
+    /// however many threads compute it. AVX2 fuses each product and sum, the oracle rounds
+    /// both: they differ by at most `cols * 2^-23 * sum_k |x[i, k] * w[n, k]|`.
+    /// # Panics
+    /// If `x` is no whole number of rows, or `y` does not fit.
+    pub fn matmul(&self, isa: Isa, pool: &Pool, x: &[f32], y: &mut [f32]) -> Result<(), PoolError> {
+        if self.cols == 0 || self.rows == 0 || x.is_empty() {
+            assert!(x.is_empty() || self.rows == 0, "a matrix without inputs");
+            y.fill(0.0);
+            return Ok(());
+        }
+        let m = x.len() / self.cols;
+        assert_eq!(x.len(), m * self.cols, "x is no whole number of rows");
+        assert_eq!(y.len(), m * self.rows, "y of {m} rows");
+        let _ = isa;
+        let y = Shards::new(y);
+        let tasks: Vec<(usize, usize)> = (0..self.segments.len())
+            .flat_map(|s| (0..self.segments[s].panels()).map(move |p| (s, p)))
+            .collect();
+        pool.run(tasks.len(), |task| {
+            let (s, p) = tasks[task];
+            scalar::panel(self, &self.segments[s], p, x, y);
+        })
+    }
 }
