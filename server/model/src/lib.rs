@@ -2,10 +2,14 @@
 //!
 //! Every byte of a file is checked before it is believed. Nothing here knows scheduling or sockets.
 
+#![forbid(unsafe_code)]
+
+mod error;
 pub mod file;
 pub mod gguf;
 pub mod plan;
 pub mod template;
+mod tensor;
 pub mod tokenizer;
 
 pub use file::{ModelError, ModelFile};

@@ -2,6 +2,17 @@
 //!
 //! A new family is a new plan, not a new forward pass.
 
+mod family;
+mod keys;
+mod needs;
+mod rope;
+
+use crate::ModelError;
+use crate::gguf::Gguf;
+
+/// Longest context and window, tokens.
+const MAX_CONTEXT: u32 = 1 << 27;
+
 /// How a decoder-only transformer is put together. Tensors are found by name through
 /// [`crate::ModelFile::tensor`]; the plan says which exist.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +37,20 @@ pub struct Plan {
     pub ropes: Vec<Rope>,
     /// Layers, in order.
     pub layers: Vec<Layer>,
+}
+
+impl Plan {
+    /// The plan of a file whose tensors are exactly those the plan computes with. `vocab` is the
+    /// tokenizer's number of tokens, `rope_divisors` the contents of `rope_freqs.weight`.
+    pub(crate) fn read(
+        gguf: &Gguf,
+        vocab: usize,
+        rope_divisors: Option<&[f32]>,
+    ) -> Result<Self, ModelError> {
+        let plan = family::read(gguf, vocab, rope_divisors)?;
+        needs::check(&plan, &gguf.tensors)?;
+        Ok(plan)
+    }
 }
 
 /// One RoPE table.

@@ -1,5 +1,26 @@
 //! Chat templates: minijinja, bounded in time and output.
 
+mod bounded;
+mod functions;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
+
+use bounded::BoundedOutput;
+
+/// Longest template, bytes; the longest known (tool use spelled out) take some 20 KiB.
+const MAX_SOURCE: usize = 256 << 10;
+/// Instructions for a rendering without messages.
+const FUEL: u64 = 50_000;
+/// Instructions for each message: the longest known templates take a few hundred.
+const FUEL_PER_MESSAGE: u64 = 4_000;
+/// Depth of macros and loops inside each other. Native stack grows with it.
+const MAX_RECURSION: usize = 64;
+const TEMPLATE: &str = "chat";
+
 /// One message of a chat.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Message {
@@ -26,12 +47,88 @@ pub enum TemplateError {
 
 /// A compiled chat template.
 #[derive(Debug)]
-pub struct ChatTemplate {}
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    bos: Arc<str>,
+    eos: Arc<str>,
+}
 
 impl ChatTemplate {
     /// Compiles `source`; `bos` and `eos` are offered to it as `bos_token` and `eos_token`.
-    pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self, TemplateError> { unimplemented!() }
+    pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self, TemplateError> {
+        Self::with_clock(source, bos, eos, SystemTime::now)
+    }
+
+    /// As [`Self::new`]; `strftime_now` tells the time of `clock`, in UTC.
+    pub fn with_clock(
+        source: &str,
+        bos: &str,
+        eos: &str,
+        clock: fn() -> SystemTime,
+    ) -> Result<Self, TemplateError> {
+        if source.len() > MAX_SOURCE {
+            return Err(TemplateError::Limit("source"));
+        }
+        let mut environment = Environment::new();
+        // As transformers compiles them: a block tag takes its line's indentation and line end
+        // with it, the template's last newline is dropped.
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(|error| TemplateError::Syntax(error.to_string()))?);
+        environment.set_undefined_behavior(UndefinedBehavior::Lenient);
+        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        environment.set_recursion_limit(MAX_RECURSION);
+        functions::add(&mut environment, clock);
+        environment
+            .add_template_owned(TEMPLATE, source.to_owned())
+            .map_err(|error| TemplateError::Syntax(error.to_string()))?;
+        Ok(Self { environment, bos: bos.into(), eos: eos.into() })
+    }
+
     /// The prompt for `messages`; `add_generation_prompt` opens the assistant's turn. Output is at most
     /// 4 MiB more than four times the messages' bytes; fuel grows with the messages.
-    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TemplateError> { unimplemented!() }
+    pub fn render(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<String, TemplateError> {
+        let mut environment = self.environment.clone();
+        let per_message = FUEL_PER_MESSAGE.saturating_mul(messages.len() as u64);
+        environment.set_fuel(Some(FUEL.saturating_add(per_message).min(i64::MAX as u64)));
+        let mut output = BoundedOutput::for_messages(messages);
+        let rendered = environment.get_template(TEMPLATE).and_then(|template| {
+            template
+                .render_captured_to(self.variables(messages, add_generation_prompt), &mut output)
+        });
+        match rendered {
+            Ok(_) => output.into_text(),
+            Err(_) if output.overflowed() => Err(TemplateError::Limit("output")),
+            Err(error) => Err(refusal(&error)),
+        }
+    }
+
+    fn variables(&self, messages: &[Message], add_generation_prompt: bool) -> Value {
+        let message = |message: &Message| {
+            Value::from_pairs([
+                ("role", Value::from(message.role.as_str())),
+                ("content", Value::from(message.content.as_str())),
+            ])
+        };
+        Value::from_pairs([
+            ("messages", messages.iter().map(message).collect::<Value>()),
+            ("add_generation_prompt", Value::from(add_generation_prompt)),
+            ("bos_token", Value::from(self.bos.clone())),
+            ("eos_token", Value::from(self.eos.clone())),
+        ])
+    }
+}
+
+/// What a failed rendering means to the caller.
+fn refusal(error: &Error) -> TemplateError {
+    if error.kind() == ErrorKind::OutOfFuel {
+        return TemplateError::Limit("time");
+    }
+    match error.detail() {
+        Some(detail) => TemplateError::Refused(detail.to_owned()),
+        None => TemplateError::Refused(error.to_string()),
+    }
 }
