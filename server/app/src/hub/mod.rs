@@ -1,0 +1,126 @@
+//! The hub: a name becomes a file on disk, fetched on first use.
+//!
+//! [`resolve`] is all that most callers need. It blocks, and may take minutes.
+
+pub mod cache;
+pub mod catalogue;
+pub(crate) mod disk;
+pub mod error;
+mod fetch;
+pub mod pip;
+pub mod progress;
+mod wheel;
+
+use std::path::{Path, PathBuf};
+
+pub use cache::Cache;
+pub use catalogue::{Catalogue, Entry};
+pub use error::HubError;
+pub use pip::Pip;
+pub use progress::Progress;
+
+/// The name of the chat model used when none is named.
+pub const DEFAULT_MODEL: &str = "smollm2";
+
+/// A name that has become a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// Canonical name, or the file's name without its extension.
+    pub name: String,
+    /// The file; of a model of several files, the one with the weights.
+    pub path: PathBuf,
+}
+
+/// A catalogue, a cache, and pip between them.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    catalogue: Catalogue,
+    cache: Cache,
+    pip: Pip,
+    progress: Progress,
+}
+
+/// Turns a path, a catalogue name or `hf:ORG/REPO[:FILE]` into a file on disk, with the cache and
+/// the Python the environment names. Fetches on first use; blocks meanwhile.
+pub fn resolve(name_or_path: &str) -> Result<Resolved, HubError> {
+    Hub::from_env()?.resolve(name_or_path)
+}
+
+impl Hub {
+    /// The built-in catalogue, and the cache and Python the environment names.
+    pub fn from_env() -> Result<Self, HubError> {
+        Ok(Self::new(
+            Catalogue::builtin()?,
+            Cache::from_env()?,
+            Pip::from_env(),
+            Progress::detect(),
+        ))
+    }
+
+    /// A hub of these.
+    pub fn new(catalogue: Catalogue, cache: Cache, pip: Pip, progress: Progress) -> Self {
+        Self { catalogue, cache, pip, progress }
+    }
+
+    /// What can be fetched by name.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// Where it is kept.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// What fetches it.
+    pub fn pip(&self) -> &Pip {
+        &self.pip
+    }
+
+    /// See [`resolve`]. A file on disk goes before a name of the catalogue.
+    pub fn resolve(&self, name_or_path: &str) -> Result<Resolved, HubError> {
+        if let Some(repository) = name_or_path.strip_prefix("hf:") {
+            return self.resolve_huggingface(repository);
+        }
+        let path = Path::new(name_or_path);
+        if path.is_file() {
+            return Ok(Resolved { name: stem(path), path: path.to_owned() });
+        }
+        match self.catalogue.find(name_or_path) {
+            Some(entry) => self.pull(entry),
+            None if looks_like_a_path(path) => Err(HubError::FileNotFound(path.to_owned())),
+            None => Err(self.catalogue.unknown(name_or_path)),
+        }
+    }
+
+    /// Makes sure that `entry` is in the cache, whole.
+    pub fn pull(&self, entry: &Entry) -> Result<Resolved, HubError> {
+        if !self.cache.has(entry) {
+            let Self { cache, pip, progress, .. } = self;
+            fetch::Fetch { cache, pip, progress: *progress, entry }.run()?;
+        }
+        let path = match entry.files.first() {
+            Some(file) => self.cache.path(entry, file),
+            None => self.cache.folder(entry),
+        };
+        Ok(Resolved { name: entry.name.clone(), path })
+    }
+
+    fn resolve_huggingface(&self, repository: &str) -> Result<Resolved, HubError> {
+        Err(HubError::NoHuggingFace { name: format!("hf:{repository}") })
+    }
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Whether somebody who wrote this meant a file.
+fn looks_like_a_path(path: &Path) -> bool {
+    path.components().count() > 1
+        || path.is_absolute()
+        || path.exists()
+        || path.extension().is_some_and(|extension| {
+            ["gguf", "safetensors"].iter().any(|known| extension == *known)
+        })
+}
