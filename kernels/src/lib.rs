@@ -19,6 +19,8 @@ pub mod norm;
 pub mod pool;
 pub mod quant;
 pub mod rope;
+#[cfg(target_arch = "x86_64")]
+mod tile;
 
 pub use attention::{AttentionShape, BiasSpan, SequenceView};
 pub use isa::Isa;

@@ -1,5 +1,7 @@
 //! Weight matrices: repacked once into row panels, kept in their quantised bits.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod panel;
 mod scalar;
 
@@ -157,6 +159,10 @@ impl Matrix {
         let m = x.len() / self.cols;
         assert_eq!(x.len(), m * self.cols, "x is no whole number of rows");
         assert_eq!(y.len(), m * self.rows, "y of {m} rows");
+        #[cfg(target_arch = "x86_64")]
+        if isa.avx2() {
+            return avx2::matmul(self, pool, x, y);
+        }
         let _ = isa;
         let y = Shards::new(y);
         let tasks: Vec<(usize, usize)> = (0..self.segments.len())
@@ -168,3 +174,6 @@ impl Matrix {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,5 @@
 //! RMS normalisation and row-wise sums.
 
-use crate::pool::Shards;
 use crate::{Isa, Pool, PoolError};
 
 /// Elements below which waking another thread costs more than it saves.

@@ -103,3 +103,6 @@ impl Quant {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

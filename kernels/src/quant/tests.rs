@@ -1,0 +1,48 @@
+//! The oracle against the `gguf` Python package (see `tests/golden/generate.py`).
+
+use half::{bf16, f16};
+
+use super::Quant;
+
+/// A row of random codes with scales that are finite and of ordinary size.
+pub(crate) fn random_row(quant: Quant, cols: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u32
+    };
+    let mut row = vec![0u8; quant.row_bytes(cols).unwrap()];
+    row.iter_mut().for_each(|b| *b = next() as u8);
+    for block in row.chunks_exact_mut(quant.block_bytes()) {
+        let mut put = |at: usize| {
+            let scale = next() as f32 / u32::MAX as f32 - 0.5;
+            block[at..at + 2].copy_from_slice(&f16::from_f32(scale / 16.0).to_le_bytes());
+        };
+        match quant {
+            Quant::F16 | Quant::Q4_0 | Quant::Q5_0 | Quant::Q8_0 => put(0),
+            Quant::Q4_1 | Quant::Q5_1 | Quant::Q4_K | Quant::Q5_K => {
+                (0..2).for_each(|i| put(2 * i))
+            }
+            Quant::Q6_K => put(208),
+            Quant::F32 => {
+                let w = next() as f32 / u32::MAX as f32 - 0.5;
+                block.copy_from_slice(&w.to_le_bytes());
+            }
+            Quant::BF16 => {
+                let w = bf16::from_f32(next() as f32 / u32::MAX as f32 - 0.5);
+                block.copy_from_slice(&w.to_le_bytes());
+            }
+        }
+    }
+    row
+}
+
+#[test]
+fn row_bytes_refuses_broken_blocks_and_overflow() {
+    assert_eq!(Quant::Q4_1.row_bytes(576), Some(18 * 20));
+    assert_eq!(Quant::Q6_K.row_bytes(512), Some(420));
+    assert_eq!(Quant::Q4_K.row_bytes(576), None);
+    assert_eq!(Quant::F32.row_bytes(usize::MAX), None);
+}
