@@ -3,10 +3,20 @@
 //! Nothing here knows documents, tonic or HTTP.
 #![forbid(unsafe_code)]
 
+pub mod blocks;
+pub mod detokenize;
 pub mod engine;
 pub mod executor;
+mod load;
+pub mod pace;
+pub mod prefix;
 pub mod request;
 pub mod sampling;
+pub mod scheduler;
+pub mod sequence;
 pub mod step;
+mod step_loop;
+pub mod stream;
 
-pub use engine::{Engine, EngineConfig, TokenStream};
+pub use engine::{Engine, EngineConfig, ScoreError};
+pub use stream::TokenStream;

@@ -1,0 +1,120 @@
+//! Pace: what steps have cost, and from it how much prefill may ride along with decoding.
+
+/// Weight of the newest measurement.
+const GAIN: f64 = 0.3;
+/// Context at which attention is first taken to cost as much as everything else about a prefill
+/// token; measurements then correct the product.
+const EVEN_CONTEXT: f64 = 4096.0;
+/// Prefill tokens that ride along before anything has been measured, and the fewest ever: progress must
+/// be made, however slow the machine.
+const LEAST_CHUNK: usize = 8;
+
+/// Measured step costs. Learns from every step; never decides alone.
+#[derive(Debug, Clone, Default)]
+pub struct Pace {
+    /// Seconds of a pure decode step, by the power of two its rows fill.
+    decode: [Option<f64>; 16],
+    /// Seconds per unit of prefill work, see [`work`].
+    prefill: Option<f64>,
+}
+
+/// Prefill work of `tokens` tokens ending at `context`: tokens, weighted by the context they attend to.
+pub fn work(tokens: usize, context: usize) -> f64 {
+    let middle = context as f64 - tokens as f64 / 2.0;
+    tokens as f64 * (1.0 + middle / EVEN_CONTEXT)
+}
+
+fn bucket(rows: usize) -> usize {
+    (rows.max(1).next_power_of_two().trailing_zeros() as usize).min(15)
+}
+
+fn learn(cell: &mut Option<f64>, seconds: f64) {
+    *cell = Some(cell.map_or(seconds, |old| old + GAIN * (seconds - old)));
+}
+
+impl Pace {
+    /// Takes in a finished step: its decode rows, its prefill [`work`] and its seconds.
+    pub fn record(&mut self, decode_rows: usize, prefill_work: f64, seconds: f64) {
+        if prefill_work == 0.0 {
+            if decode_rows > 0 {
+                learn(&mut self.decode[bucket(decode_rows)], seconds);
+            }
+            return;
+        }
+        let riding = if decode_rows > 0 { self.decode_seconds(decode_rows).unwrap_or(0.0) } else { 0.0 };
+        let rest = (seconds - riding).max(seconds * 0.05);
+        learn(&mut self.prefill, rest / prefill_work);
+    }
+
+    /// Expected seconds of a step of `rows` decode rows alone: measured at this size, or at the nearest.
+    pub fn decode_seconds(&self, rows: usize) -> Option<f64> {
+        let at = bucket(rows);
+        (0..self.decode.len())
+            .flat_map(|distance| [at.checked_sub(distance), Some(at + distance)])
+            .flatten()
+            .find_map(|i| *self.decode.get(i)?)
+    }
+
+    /// Prefill tokens per second at short context; 0 until measured.
+    pub fn prefill_tokens_per_s(&self) -> f64 {
+        self.prefill.map_or(0.0, |s| 1.0 / s)
+    }
+
+    /// How much prefill [`work`] fits `seconds`; `None` until measured.
+    pub fn work_in(&self, seconds: f64) -> Option<f64> {
+        Some(seconds.max(0.0) / self.prefill?)
+    }
+
+    /// Tokens, at `context` computed already, that `budget` of work allows: at least [`LEAST_CHUNK`].
+    pub fn tokens_for(budget: f64, context: usize) -> usize {
+        let tokens = budget / (1.0 + context as f64 / EVEN_CONTEXT);
+        (tokens as usize).max(LEAST_CHUNK)
+    }
+
+    /// Prefill work a step may carry beside `decode_rows`, which shall not take more than
+    /// `stretch` times their own time; without decode rows, `longest` seconds.
+    pub fn prefill_budget(&self, decode_rows: usize, stretch: f64, longest: f64) -> f64 {
+        if decode_rows == 0 {
+            return self.work_in(longest).unwrap_or(f64::INFINITY);
+        }
+        let Some(own) = self.decode_seconds(decode_rows) else { return LEAST_CHUNK as f64 };
+        let spare = (own * (stretch - 1.0)).min(longest);
+        self.work_in(spare).unwrap_or(LEAST_CHUNK as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_prefill_is_cut_to_the_stretch_of_the_streams_beside_it() {
+        let mut pace = Pace::default();
+        for _ in 0..20 {
+            pace.record(8, 0.0, 0.020);
+            pace.record(0, work(512, 512), 1.0);
+        }
+        // 20 ms of spare time at about 550 work units a second.
+        let budget = pace.prefill_budget(8, 2.0, 1.0);
+        assert!((9.0..13.0).contains(&budget), "{budget}");
+        assert!(Pace::tokens_for(1000.0, 4096) == 500);
+        assert!(pace.prefill_budget(0, 2.0, 0.25) > 100.0);
+    }
+
+    #[test]
+    fn an_unmeasured_machine_still_makes_progress() {
+        let pace = Pace::default();
+        assert_eq!(Pace::tokens_for(pace.prefill_budget(3, 2.0, 1.0), 8000), LEAST_CHUNK);
+        assert_eq!(pace.prefill_budget(0, 2.0, 1.0), f64::INFINITY);
+    }
+
+    #[test]
+    fn decode_time_comes_from_the_nearest_size_measured() {
+        let mut pace = Pace::default();
+        pace.record(64, 0.0, 0.064);
+        pace.record(1, 0.0, 0.008);
+        assert_eq!(pace.decode_seconds(2), Some(0.008));
+        assert_eq!(pace.decode_seconds(32), Some(0.064));
+        assert_eq!(pace.decode_seconds(5000), Some(0.064));
+    }
+}

@@ -1,0 +1,207 @@
+//! An executor whose "model" is a hash, so that scheduling can be tested without arithmetic.
+//!
+//! Its KV cache remembers which token was written to each slot, and the next token is a hash of
+//! everything the block table leads to. A wrong slot, a stale block, a lost copy or a block shared
+//! by mistake therefore changes the tokens that come out.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pith_engine::detokenize::Vocabulary;
+use pith_engine::executor::{Capabilities, Executor, ExecutorError, Ticket};
+use pith_engine::step::{Outcome, Step, StepId, TokenSource, Want, Wanted};
+
+/// Vocabulary of the fake model.
+pub const VOCAB: u32 = 1000;
+
+/// What is observed of a fake executor from outside.
+#[derive(Debug, Default)]
+pub struct Probe {
+    /// Rows computed.
+    pub rows: AtomicU64,
+    /// Most rows in a step.
+    pub widest: AtomicU64,
+    /// Microseconds every step sleeps.
+    pub sleep_us: AtomicU64,
+    /// The step after which this many steps fail.
+    pub fail_steps: AtomicU64,
+    /// The next step panics.
+    pub panic_steps: AtomicU64,
+}
+
+/// See the module.
+pub struct FakeExecutor {
+    capabilities: Capabilities,
+    slots: Vec<Option<(u32, u32)>>,
+    queue: Vec<Step>,
+    sampled: Vec<(u32, u32)>,
+    last: Option<StepId>,
+    probe: Arc<Probe>,
+}
+
+impl FakeExecutor {
+    /// `blocks` blocks of `block_size` tokens, `depth` steps in flight.
+    pub fn new(blocks: usize, block_size: usize, depth: usize) -> (Self, Arc<Probe>) {
+        let probe = Arc::new(Probe::default());
+        let capabilities = Capabilities {
+            block_size,
+            blocks,
+            depth,
+            max_rows: 64,
+            max_wants: 64,
+            vocab: VOCAB as usize,
+            max_context: 4096,
+            kv_bytes: 0,
+            name: "fake".to_owned(),
+        };
+        let slots = vec![None; blocks * block_size];
+        let fake =
+            Self { capabilities, slots, queue: Vec::new(), sampled: Vec::new(), last: None, probe: Arc::clone(&probe) };
+        (fake, probe)
+    }
+
+    fn compute(&mut self, step: &Step) -> Vec<Wanted> {
+        let size = self.capabilities.block_size as u32;
+        assert!(step.tokens.len() <= self.capabilities.max_rows, "a step of {} rows", step.tokens.len());
+        assert!(step.wants.len() <= self.capabilities.max_wants);
+        for copy in &step.copies {
+            for offset in 0..size {
+                self.slots[(copy.to * size + offset) as usize] = self.slots[(copy.from * size + offset) as usize];
+            }
+        }
+        let mut context_of_row = Vec::new();
+        let mut written = std::collections::HashSet::new();
+        for sequence in &step.sequences {
+            assert_eq!(sequence.first_row as usize, context_of_row.len(), "sequences cover the rows in order");
+            for r in 0..sequence.rows {
+                let row = (sequence.first_row + r) as usize;
+                let position = sequence.context - sequence.rows + r;
+                assert_eq!(step.positions[row], position);
+                let slot = step.slots[row];
+                assert_eq!(slot, sequence.blocks[(position / size) as usize] * size + position % size);
+                assert!(written.insert(slot), "two rows write slot {slot}");
+                let token = match step.tokens[row] {
+                    TokenSource::Literal(token) => token,
+                    TokenSource::InFlight { row } => {
+                        self.sampled.iter().find(|(r, _)| *r == row).expect("a row of the step before").1
+                    }
+                };
+                self.slots[slot as usize] = Some((position, token));
+                context_of_row.push((position, Arc::clone(&sequence.blocks)));
+            }
+        }
+        let mut wanted = Vec::new();
+        let mut sampled = Vec::new();
+        for (row, want) in &step.wants {
+            let (position, blocks) = &context_of_row[*row as usize];
+            let context: Vec<u32> = (0..=*position)
+                .map(|p| {
+                    let slot = blocks[(p / size) as usize] * size + p % size;
+                    let (written_for, token) = self.slots[slot as usize].expect("reads no slot never written");
+                    assert_eq!(written_for, p, "slot {slot} holds another position");
+                    token
+                })
+                .collect();
+            wanted.push(match want {
+                Want::Sample(spec) => {
+                    let id = next_token(&context, spec.banned.as_ref());
+                    sampled.push((*row, id));
+                    Wanted::Token { id, logprob: -1.0 }
+                }
+                Want::Likelihood(targets) => {
+                    Wanted::Likelihood(targets.iter().map(|&t| likelihood(&context, t)).collect())
+                }
+                other => panic!("the scheduler never asks for {other:?}"),
+            });
+        }
+        self.sampled = sampled;
+        wanted
+    }
+}
+
+/// The fake model's next token.
+pub fn next_token(context: &[u32], banned: &[u32]) -> u32 {
+    let mut hash = context.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, &t| (h ^ u64::from(t)).wrapping_mul(0x0100_0000_01b3));
+    loop {
+        let token = ((hash >> 20) % u64::from(VOCAB)) as u32;
+        if !banned.contains(&token) {
+            return token;
+        }
+        hash = hash.wrapping_mul(0x0100_0000_01b3) ^ 1;
+    }
+}
+
+/// The fake model's ln-probability of `token` after `context`.
+pub fn likelihood(context: &[u32], token: u32) -> f32 {
+    -(f64::from(next_token(context, &[]) ^ token) / 100.0) as f32
+}
+
+/// What the fake model says after `prompt`, alone and unhurried.
+pub fn alone(prompt: &[u32], max_tokens: usize, ends: &[u32]) -> Vec<u32> {
+    let mut context = prompt.to_vec();
+    while context.len() < prompt.len() + max_tokens {
+        let token = next_token(&context, &[]);
+        context.push(token);
+        if ends.contains(&token) {
+            break;
+        }
+    }
+    context.split_off(prompt.len())
+}
+
+impl Executor for FakeExecutor {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn submit(&mut self, step: Step) -> Result<Ticket, ExecutorError> {
+        assert!(self.last.is_none_or(|last| step.id > last), "steps are numbered upwards");
+        assert!(self.queue.len() < self.capabilities.depth, "more steps in flight than the depth");
+        self.last = Some(step.id);
+        let id = step.id;
+        self.queue.push(step);
+        Ok(Ticket(id))
+    }
+
+    fn wait(&mut self, ticket: Ticket) -> Result<Outcome, ExecutorError> {
+        let step = self.queue.remove(0);
+        assert_eq!(step.id, ticket.0);
+        std::thread::sleep(std::time::Duration::from_micros(self.probe.sleep_us.load(Ordering::Relaxed)));
+        if take_one(&self.probe.panic_steps) {
+            panic!("planted panic");
+        }
+        if take_one(&self.probe.fail_steps) {
+            self.slots.fill(None);
+            return Err(ExecutorError::Failed("planted failure".to_owned()));
+        }
+        self.probe.rows.fetch_add(step.tokens.len() as u64, Ordering::Relaxed);
+        self.probe.widest.fetch_max(step.tokens.len() as u64, Ordering::Relaxed);
+        let wanted = self.compute(&step);
+        Ok(Outcome { id: step.id, wanted, seconds: 1e-4 * step.tokens.len() as f64 })
+    }
+}
+
+fn take_one(counter: &AtomicU64) -> bool {
+    counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
+}
+
+/// A vocabulary in which token t is shown as `<t>` and token 7 ends.
+pub struct FakeVocabulary(Vec<Vec<u8>>);
+
+impl Default for FakeVocabulary {
+    fn default() -> Self {
+        Self((0..VOCAB).map(|t| format!("<{t}>").into_bytes()).collect())
+    }
+}
+
+impl Vocabulary for FakeVocabulary {
+    fn bytes(&self, token: u32) -> &[u8] {
+        &self.0[token as usize]
+    }
+
+    fn end_tokens(&self) -> &[u32] {
+        &[7]
+    }
+}
