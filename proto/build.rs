@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-const FILES: [&str; 3] = ["pith/v1/context.proto", "pith/v1/inference.proto", "pith/v1/models.proto"];
+const FILES: [&str; 3] =
+    ["pith/v1/context.proto", "pith/v1/inference.proto", "pith/v1/models.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for file in FILES {

@@ -5,8 +5,11 @@
 #![forbid(unsafe_code)]
 
 /// `pith.v1`: the native API.
-#[expect(missing_docs, unreachable_pub, reason = "generated from the .proto files, which say more")]
-#[expect(clippy::doc_markdown, clippy::doc_lazy_continuation, reason = "comments are those of the .proto files")]
+#[expect(
+    clippy::doc_markdown,
+    clippy::doc_lazy_continuation,
+    reason = "comments are those of the .proto files"
+)]
 pub mod v1 {
     tonic::include_proto!("pith.v1");
 }

@@ -9,7 +9,10 @@ fn files() -> Vec<FileDescriptorProto> {
 }
 
 fn comment<'a>(info: &'a SourceCodeInfo, path: &[i32]) -> &'a str {
-    info.location.iter().find(|location| location.path == path).map_or("", |location| location.leading_comments())
+    info.location
+        .iter()
+        .find(|location| location.path == path)
+        .map_or("", |location| location.leading_comments())
 }
 
 fn check_message(info: &SourceCodeInfo, message: &DescriptorProto, path: &[i32]) {
@@ -36,12 +39,20 @@ fn everything_is_commented() {
         for (index, service) in file.service.iter().enumerate() {
             assert!(!comment(&info, &[6, index as i32]).is_empty(), "{}", service.name());
             for (rpc, method) in service.method.iter().enumerate() {
-                assert!(!comment(&info, &[6, index as i32, 2, rpc as i32]).is_empty(), "{}", method.name());
+                assert!(
+                    !comment(&info, &[6, index as i32, 2, rpc as i32]).is_empty(),
+                    "{}",
+                    method.name()
+                );
             }
         }
         for (index, kind) in file.enum_type.iter().enumerate() {
             for (value, each) in kind.value.iter().enumerate() {
-                assert!(!comment(&info, &[5, index as i32, 2, value as i32]).is_empty(), "{}", each.name());
+                assert!(
+                    !comment(&info, &[5, index as i32, 2, value as i32]).is_empty(),
+                    "{}",
+                    each.name()
+                );
             }
         }
     }
