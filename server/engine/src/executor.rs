@@ -2,6 +2,7 @@
 
 use crate::step::{Outcome, Step, StepId};
 
+pub mod check;
 pub mod cpu;
 
 /// What an executor can do and how much room it has.

@@ -1,1 +1,295 @@
-//! The CPU executor.
+//! The CPU executor: a plan interpreted over the kernels' worker pool.
+//!
+//! One step at a time, computed when it is waited for, on the waiting thread and the pool's
+//! workers. A deeper queue therefore gains no overlap here, but lets a scheduler that plans ahead
+//! run unchanged.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use pith_kernels::{Isa, KvLayer, Pool, PoolError};
+use pith_model::plan::Plan;
+use pith_model::{ModelError, ModelFile};
+
+use super::check::{Limits, check, sampled_rows};
+use super::{Capabilities, Executor, ExecutorError, Ticket};
+use crate::step::{Outcome, Step, StepId, TokenSource, Wanted};
+
+mod answers;
+mod batch;
+mod forward;
+mod weights;
+
+use answers::Answers;
+use batch::Batch;
+use forward::Forward;
+use weights::Weights;
+
+/// How much of the machine an executor takes. See [`CpuConfig::new`] for the usual values.
+#[derive(Debug, Clone)]
+pub struct CpuConfig {
+    /// Instruction set to compute with; the machine must have it.
+    pub isa: Isa,
+    /// Most bytes of KV cache. Pages are mapped when first written, not at load.
+    pub kv_bytes: usize,
+    /// Tokens per KV block.
+    pub block_size: usize,
+    /// Most rows in a step. Work space grows with the largest step seen, so to this at most.
+    pub max_rows: usize,
+    /// Most tokens of a sequence, if fewer than the model was trained for.
+    pub max_context: Option<usize>,
+    /// Steps that may be submitted before the oldest is waited for, at least 1.
+    pub depth: usize,
+}
+
+impl CpuConfig {
+    /// Blocks of 16 tokens, steps of up to 512 rows, the model's whole context, depth 1.
+    pub fn new(isa: Isa, kv_bytes: usize) -> Self {
+        Self { isa, kv_bytes, block_size: 16, max_rows: 512, max_context: None, depth: 1 }
+    }
+}
+
+/// Why a model could not be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The file could not be read.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A tensor is not what the plan needs, or cannot be repacked.
+    #[error("tensor {tensor} {why}")]
+    Shape {
+        /// Its name.
+        tensor: String,
+        /// What is wrong, to be read after the name.
+        why: String,
+    },
+    /// The KV pool would hold not even one block.
+    #[error("kv_bytes is {kv_bytes}, but one KV block of this model takes {block_bytes} bytes")]
+    NoRoom {
+        /// Configured.
+        kv_bytes: usize,
+        /// Needed.
+        block_bytes: usize,
+    },
+    /// A setting is out of range.
+    #[error("{field} must be {rule}")]
+    Config {
+        /// Its name.
+        field: &'static str,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// A worker panicked while loading.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+}
+
+impl LoadError {
+    fn unread(what: &str) -> Self {
+        Self::Shape { tensor: what.to_owned(), why: "was not read".to_owned() }
+    }
+}
+
+/// Where the arithmetic happens.
+#[derive(Debug)]
+struct Machine {
+    isa: Isa,
+    pool: Pool,
+    block_size: usize,
+}
+
+/// A model in memory with its KV cache.
+#[derive(Debug)]
+pub struct CpuExecutor {
+    capabilities: Capabilities,
+    machine: Machine,
+    weights: Weights,
+    /// Query heads of each layer.
+    heads: Vec<usize>,
+    kv: Vec<KvLayer>,
+    forward: Forward,
+    answers: Answers,
+    /// Submitted, not yet waited for, oldest first.
+    queue: VecDeque<Step>,
+    last_submitted: Option<StepId>,
+    /// Rows of that step which a next one may name as in flight.
+    last_sampled: Vec<u32>,
+    /// `(row, token)` sampled by the step computed last, by row.
+    drawn: Vec<(u32, u32)>,
+    /// A failure, and the last step it takes down with it.
+    failure: Option<(StepId, String)>,
+}
+
+impl CpuExecutor {
+    /// Reads the weights of `file` and reserves its KV cache.
+    pub fn load(file: &ModelFile, config: CpuConfig, pool: Pool) -> Result<Self, LoadError> {
+        let setting = |valid: bool, field, rule| {
+            if valid { Ok(()) } else { Err(LoadError::Config { field, rule }) }
+        };
+        setting((1..=1024).contains(&config.block_size), "block_size", "between 1 and 1024")?;
+        setting(config.max_rows > 0, "max_rows", "at least 1")?;
+        setting(config.depth > 0, "depth", "at least 1")?;
+        setting(config.max_context != Some(0), "max_context", "at least 1")?;
+
+        let blocks = blocks_within(config.kv_bytes, config.block_size, file.plan())?;
+        let weights = Weights::read(file, &pool)?;
+        let plan = &weights.plan;
+        let slots = blocks * config.block_size;
+        let kv = plan.layers.iter().map(|l| KvLayer::new(l.kv_heads, l.head_dim, slots)).collect();
+        let capabilities = Capabilities {
+            block_size: config.block_size,
+            blocks,
+            depth: config.depth,
+            max_rows: config.max_rows,
+            max_wants: config.max_rows,
+            vocab: plan.vocab,
+            max_context: plan.context.min(config.max_context.unwrap_or(usize::MAX)).min(slots),
+            kv_bytes: blocks * block_bytes(config.block_size, plan),
+            name: format!("cpu {}, {} threads", config.isa.name(), pool.threads()),
+        };
+        Ok(Self {
+            heads: plan.layers.iter().map(|layer| layer.heads).collect(),
+            forward: Forward::new(plan),
+            answers: Answers::default(),
+            machine: Machine { isa: config.isa, pool, block_size: config.block_size },
+            capabilities,
+            weights,
+            kv,
+            queue: VecDeque::new(),
+            last_submitted: None,
+            last_sampled: Vec::new(),
+            drawn: Vec::new(),
+            failure: None,
+        })
+    }
+
+    /// Heap bytes of the weights.
+    pub fn weight_bytes(&self) -> usize {
+        self.weights.bytes()
+    }
+
+    /// Fills the KV cache with NaN, so that a slot read before it was written shows (tests).
+    pub fn poison_kv(&mut self) {
+        self.kv.iter_mut().for_each(KvLayer::poison);
+    }
+
+    fn compute(&mut self, step: &Step) -> Result<Vec<Wanted>, ExecutorError> {
+        let mut tokens = Vec::with_capacity(step.tokens.len());
+        for token in &step.tokens {
+            tokens.push(match *token {
+                TokenSource::Literal(id) => id,
+                TokenSource::InFlight { row } => self.drawn_by(row)?,
+            });
+        }
+        let block_size = self.machine.block_size as u32;
+        for copy in &step.copies {
+            for layer in &mut self.kv {
+                layer.copy(copy.from * block_size, copy.to * block_size, block_size);
+            }
+        }
+        let bias = batch::bias_spans(step);
+        let mut batch = Batch::new(step, tokens, &bias);
+        let hidden = self.forward.run(&self.machine, &self.weights, &mut self.kv, &mut batch)?;
+        self.answers.collect(&self.machine, &self.weights, step, batch, hidden)
+    }
+
+    fn drawn_by(&self, row: u32) -> Result<u32, ExecutorError> {
+        match self.drawn.binary_search_by_key(&row, |drawn| drawn.0) {
+            Ok(index) => Ok(self.drawn[index].1),
+            Err(_) => Err(ExecutorError::Failed(format!("row {row} was never sampled"))),
+        }
+    }
+}
+
+impl Executor for CpuExecutor {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn submit(&mut self, step: Step) -> Result<Ticket, ExecutorError> {
+        if self.queue.len() >= self.capabilities.depth {
+            let why = format!("{} steps are in flight already", self.queue.len());
+            return Err(ExecutorError::Malformed(why));
+        }
+        if self.last_submitted.is_some_and(|last| step.id <= last) {
+            return Err(ExecutorError::Malformed(format!("step {} comes late", step.id.0)));
+        }
+        let limits = Limits {
+            capabilities: &self.capabilities,
+            heads: &self.heads,
+            sampled_before: &self.last_sampled,
+        };
+        check(&step, &limits)?;
+        let id = step.id;
+        self.last_submitted = Some(id);
+        self.last_sampled = sampled_rows(&step);
+        self.queue.push_back(step);
+        Ok(Ticket(id))
+    }
+
+    fn wait(&mut self, ticket: Ticket) -> Result<Outcome, ExecutorError> {
+        let Some(step) = self.queue.pop_front() else {
+            return Err(ExecutorError::Malformed(format!("step {} not in flight", ticket.0.0)));
+        };
+        if step.id != ticket.0 {
+            let why = format!("step {} waited for before step {}", ticket.0.0, step.id.0);
+            self.queue.push_front(step);
+            return Err(ExecutorError::Malformed(why));
+        }
+        if let Some((last, why)) = &self.failure
+            && step.id <= *last
+        {
+            return Err(ExecutorError::Failed(why.clone()));
+        }
+        let start = Instant::now();
+        // The pool catches what its workers throw; this catches the kernels' own assertions.
+        let computed = catch_unwind(AssertUnwindSafe(|| self.compute(&step)))
+            .unwrap_or_else(|panic| Err(ExecutorError::Failed(panic_text(&*panic))));
+        match computed {
+            Ok(wanted) => {
+                self.drawn.clear();
+                for ((row, _), answer) in step.wants.iter().zip(&wanted) {
+                    if let Wanted::Token { id, .. } = answer {
+                        self.drawn.push((*row, *id));
+                    }
+                }
+                let seconds = start.elapsed().as_secs_f64();
+                Ok(Outcome { id: step.id, wanted, seconds })
+            }
+            Err(error) => {
+                // Steps behind it were planned on tokens and KV that never came to be.
+                self.failure = self.last_submitted.map(|last| (last, error.to_string()));
+                self.last_sampled.clear();
+                self.drawn.clear();
+                Err(error)
+            }
+        }
+    }
+}
+
+impl From<PoolError> for ExecutorError {
+    fn from(error: PoolError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the engine's thread panicked: {}", text.unwrap_or("no message"))
+}
+
+fn block_bytes(block_size: usize, plan: &Plan) -> usize {
+    let per_token = |l: &pith_model::plan::Layer| KvLayer::bytes_per_token(l.kv_heads, l.head_dim);
+    block_size.saturating_mul(plan.layers.iter().map(per_token).sum())
+}
+
+/// Blocks that fit into `kv_bytes`, as long as their slots are numbered by a `u32`.
+fn blocks_within(kv_bytes: usize, block_size: usize, plan: &Plan) -> Result<usize, LoadError> {
+    let block_bytes = block_bytes(block_size, plan).max(1);
+    let blocks = (kv_bytes / block_bytes).min(u32::MAX as usize / block_size);
+    if blocks == 0 { Err(LoadError::NoRoom { kv_bytes, block_bytes }) } else { Ok(blocks) }
+}

@@ -1,0 +1,153 @@
+//! The CPU executor's logits against those of a reference implementation, however the tokens are
+//! cut into steps and whatever rides along; and faults planted to show that the comparison sees
+//! them.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod executor_harness;
+
+use std::sync::Arc;
+
+use executor_harness::{
+    BLOCK, Golden, StepBuilder, goldens, isas, literal, load, logits_of, run, table,
+};
+use pith_engine::executor::ExecutorError;
+use pith_engine::executor::cpu::CpuExecutor;
+use pith_engine::step::Want;
+use pith_kernels::Isa;
+
+/// Largest difference of a logit from the reference's. Keys and values are rounded to f16 (2^-11
+/// relative), as is what the reference computes where it is llama.cpp; the fixtures' logits are
+/// of order 1 to 10.
+const TOLERANCE: f32 = 2e-3;
+
+/// The whole of `golden` in steps of `chunk` tokens. `plant` may spoil the block table that a step
+/// reads and writes by, given the position it begins at. With `neighbour`, every step carries the
+/// same tokens backwards as a second sequence, a token ahead.
+fn teacher_forced(
+    executor: &mut CpuExecutor,
+    golden: &Golden,
+    first_step: u64,
+    chunk: usize,
+    neighbour: bool,
+    plant: impl Fn(usize, &mut Vec<u32>),
+) -> Result<Vec<Vec<f32>>, ExecutorError> {
+    let blocks = table(0, golden.ids.len());
+    let other = table(1, golden.ids.len());
+    let backwards: Vec<u32> = golden.ids.iter().rev().copied().collect();
+    let mut found = Vec::new();
+    for (index, ids) in golden.ids.chunks(chunk).enumerate() {
+        let from = index * chunk;
+        let mut blocks = blocks.to_vec();
+        plant(from, &mut blocks);
+        let blocks: Arc<[u32]> = blocks.into();
+        let want = |position: usize| {
+            if golden.positions.contains(&position) { vec![Want::Logits] } else { vec![] }
+        };
+        let mut step = StepBuilder::new(first_step + index as u64);
+        if neighbour {
+            let tokens = &backwards[from..from + ids.len()];
+            step = step.sequence(&literal(tokens), from, &other, |_| vec![]);
+        }
+        let step = step.sequence(&literal(ids), from, &blocks, want);
+        found.extend(logits_of(run(executor, step.0)?.wanted));
+    }
+    Ok(found)
+}
+
+/// The largest difference, or what is wrong.
+fn compare(golden: &Golden, found: &[Vec<f32>]) -> Result<f32, String> {
+    let mut worst = 0.0f32;
+    if found.len() != golden.logits.len() {
+        return Err(format!("{} rows, not {}", found.len(), golden.logits.len()));
+    }
+    for ((found, expected), position) in found.iter().zip(&golden.logits).zip(&golden.positions) {
+        if found.len() != expected.len() {
+            return Err(format!("{} logits, not {}", found.len(), expected.len()));
+        }
+        for (id, (a, b)) in found.iter().zip(expected).enumerate() {
+            // So written that NaN fails.
+            if !((a - b).abs() <= TOLERANCE) {
+                return Err(format!("position {position}, token {id}: {a}, reference {b}"));
+            }
+            worst = worst.max((a - b).abs());
+        }
+        let (top, second) = top_two(expected);
+        if expected[top] - expected[second] > 2.0 * TOLERANCE && top_two(found).0 != top {
+            return Err(format!("position {position}: another token is the likeliest"));
+        }
+    }
+    Ok(worst)
+}
+
+fn top_two(logits: &[f32]) -> (usize, usize) {
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+    (order[0], order[1])
+}
+
+#[test]
+fn logits_match_the_reference_however_the_tokens_are_cut() {
+    for golden in goldens() {
+        for isa in isas() {
+            // One pool for all ways; what one way leaves in it another must overwrite or not read.
+            let mut executor = load(&golden.model, isa, |_| {});
+            let mut step = 0;
+            for (chunk, neighbour) in
+                [(golden.ids.len(), false), (5, false), (1, false), (5, true), (1, true)]
+            {
+                executor.poison_kv();
+                let found =
+                    teacher_forced(&mut executor, &golden, step, chunk, neighbour, |_, _| {});
+                let way = format!(
+                    "{} on {}, steps of {chunk}, neighbour {neighbour}",
+                    golden.name,
+                    isa.name()
+                );
+                let found = found.unwrap_or_else(|error| panic!("{way}: {error}"));
+                match compare(&golden, &found) {
+                    Ok(worst) => println!("{way}: within {worst:.2e}"),
+                    Err(why) => panic!("{way}: {why}"),
+                }
+                step += golden.ids.len() as u64;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_block_table_off_by_one_is_seen() {
+    for golden in goldens() {
+        for isa in isas() {
+            let mut executor = load(&golden.model, isa, |_| {});
+            let sound = teacher_forced(&mut executor, &golden, 0, BLOCK, false, |_, _| {}).unwrap();
+            compare(&golden, &sound).unwrap();
+            // The last step reads the block before its own one to the left: a block of the pool
+            // that nobody writes and that holds zeros, so nothing but the comparison can tell.
+            let last = (golden.ids.len() - 1) / BLOCK * BLOCK;
+            let faulty =
+                teacher_forced(&mut executor, &golden, 1000, BLOCK, false, |from, blocks| {
+                    if from == last {
+                        blocks[from / BLOCK - 1] -= 1;
+                    }
+                });
+            let seen = compare(&golden, &faulty.unwrap());
+            assert!(seen.is_err(), "{} on {}: {seen:?}", golden.name, isa.name());
+        }
+    }
+}
+
+#[test]
+fn a_slot_never_written_is_seen() {
+    for golden in goldens() {
+        let mut executor = load(&golden.model, Isa::detect(), |_| {});
+        executor.poison_kv();
+        let last = (golden.ids.len() - 1) / BLOCK * BLOCK;
+        let faulty = teacher_forced(&mut executor, &golden, 0, BLOCK, false, |from, blocks| {
+            if from == last {
+                blocks[from / BLOCK - 1] -= 1;
+            }
+        });
+        let poisoned = faulty.unwrap().pop().unwrap();
+        assert!(poisoned.iter().all(|logit| logit.is_nan()), "{}", golden.name);
+    }
+}
