@@ -1,5 +1,8 @@
 //! What the context stage needs of a language model.
 
+use std::cell::Cell;
+use std::time::Instant;
+
 use crate::ContextError;
 
 /// What the context stage needs of a language model: its token counts.
@@ -19,4 +22,44 @@ pub trait LanguageModel {
     /// # Errors
     /// [`ContextError::Model`] if the prompt cannot be rendered or encoded; it ends the compression.
     fn prompt_tokens(&self, context: &str) -> Result<u32, ContextError>;
+}
+
+/// A model whose empty prompt is counted, and a watch on the time spent counting.
+pub(crate) struct Counter<'a> {
+    model: &'a dyn LanguageModel,
+    /// Tokens of the prompt without context.
+    pub(crate) base: u32,
+    seconds: Cell<f64>,
+}
+
+impl<'a> Counter<'a> {
+    pub(crate) fn new(model: &'a dyn LanguageModel) -> Result<Self, ContextError> {
+        let start = Instant::now();
+        let base = model.prompt_tokens("")?;
+        Ok(Self { model, base, seconds: Cell::new(start.elapsed().as_secs_f64()) })
+    }
+
+    /// Tokens of a text by itself.
+    pub(crate) fn count(&self, text: &str) -> u32 {
+        let start = Instant::now();
+        let count = self.model.count(text);
+        self.seconds.set(self.seconds.get() + start.elapsed().as_secs_f64());
+        count
+    }
+
+    /// Exact tokens of the prompt with `context` in it.
+    pub(crate) fn prompt(&self, context: &str) -> Result<u32, ContextError> {
+        if context.is_empty() {
+            return Ok(self.base);
+        }
+        let start = Instant::now();
+        let tokens = self.model.prompt_tokens(context)?;
+        self.seconds.set(self.seconds.get() + start.elapsed().as_secs_f64());
+        Ok(tokens)
+    }
+
+    /// Seconds spent in the model so far.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.seconds.get()
+    }
 }

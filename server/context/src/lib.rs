@@ -17,10 +17,14 @@ pub mod cite;
 mod compress;
 mod document;
 mod error;
+mod fill;
+mod index;
 mod language;
 mod pack;
 mod policy;
 mod report;
+mod segment;
+mod select;
 
 pub use cite::{Citation, Citer, Source};
 pub use compress::{Compressed, compress};

@@ -1,6 +1,13 @@
 //! The exact account of what became of the context.
 
-use crate::{Mode, Span};
+use std::ops::Range;
+
+use crate::fill::Chosen;
+use crate::index::Score;
+use crate::language::Counter;
+use crate::pack::wholes;
+use crate::select::Unit;
+use crate::{Document, Mode, Span};
 
 /// The exact account of what became of the context.
 ///
@@ -63,4 +70,77 @@ pub struct StageTimes {
     pub pack: f64,
     /// Inside the language model: counting tokens.
     pub count: f64,
+}
+
+/// A span for each whole document that is not empty and that `wanted` names.
+pub(crate) fn kept_whole(
+    documents: &[Document],
+    counter: &Counter<'_>,
+    wanted: impl Fn(&Document) -> bool,
+) -> Vec<KeptSpan> {
+    let kept = |span: Span| KeptSpan {
+        span,
+        tokens: counter.count(&documents[span.document].text),
+        score: 0.0,
+        lexical: 0.0,
+        expanded: false,
+    };
+    wholes(documents, wanted).into_iter().map(kept).collect()
+}
+
+/// A span for each chosen unit, which takes the white space after it if the next unit is chosen too.
+pub(crate) fn kept_units(
+    documents: &[Document],
+    units: &[Unit],
+    ranges: &[Range<usize>],
+    scores: &[Score],
+    chosen: &[Chosen],
+) -> Vec<KeptSpan> {
+    let mut in_document = vec![0; documents.len()];
+    chosen.iter().for_each(|chosen| in_document[units[chosen.unit].document] += 1);
+    let mut kept = Vec::with_capacity(chosen.len());
+    for (at, &Chosen { unit, tokens, antecedent }) in chosen.iter().enumerate() {
+        let Unit { document, sentence } = &units[unit];
+        let range = &ranges[*document];
+        let whole = in_document[*document] == range.len();
+        let next = chosen
+            .get(at + 1)
+            .map(|next| next.unit)
+            .filter(|next| *next == unit + 1 && range.contains(next));
+        let end = match next {
+            Some(next) => units[next].sentence.span.start,
+            None if whole => documents[*document].text.len(),
+            None => sentence.span.end,
+        };
+        let start = if whole && unit == range.start { 0 } else { sentence.span.start };
+        let Score { lexical, share: score } = scores[unit];
+        let span = Span { document: *document, start, end };
+        kept.push(KeptSpan {
+            span,
+            tokens,
+            score,
+            lexical,
+            expanded: antecedent || lexical == 0.0,
+        });
+    }
+    kept
+}
+
+/// What `kept`, sorted, leaves of the documents.
+pub(crate) fn dropped(documents: &[Document], kept: &[KeptSpan]) -> Vec<Span> {
+    let mut dropped = Vec::new();
+    let mut kept = kept.iter().map(|kept| kept.span).peekable();
+    for (document, source) in documents.iter().enumerate() {
+        let mut at = 0;
+        while let Some(span) = kept.next_if(|span| span.document == document) {
+            if span.start > at {
+                dropped.push(Span { document, start: at, end: span.start });
+            }
+            at = span.end;
+        }
+        if at < source.text.len() {
+            dropped.push(Span { document, start: at, end: source.text.len() });
+        }
+    }
+    dropped
 }
