@@ -185,6 +185,13 @@ impl Scheduler {
         }
     }
 
+    /// An idle scheduler in place of this one, whose books are in doubt: nothing but settings, counters and
+    /// the numbering of steps (which an executor expects to rise) is taken over.
+    pub fn anew(&self, capabilities: &Capabilities) -> Self {
+        let (next_step, totals, pace) = (self.next_step + 1, self.totals, self.pace.clone());
+        Self { next_step, totals, pace, ..Self::new(capabilities, self.config.clone()) }
+    }
+
     /// Longest sequence the pool can hold alone, tokens.
     pub fn longest_sequence(&self) -> usize {
         self.blocks.total() * self.blocks.block_size()

@@ -82,7 +82,6 @@ impl Live {
 pub(crate) struct StepLoop {
     executor: Box<dyn Executor>,
     vocabulary: Arc<dyn Vocabulary>,
-    config: SchedulerConfig,
     scheduler: Scheduler,
     inbox: Receiver<Message>,
     shared: Arc<Shared>,
@@ -104,11 +103,10 @@ impl StepLoop {
         inbox: Receiver<Message>,
         shared: Arc<Shared>,
     ) -> Self {
-        let scheduler = Scheduler::new(executor.capabilities(), config.clone());
+        let scheduler = Scheduler::new(executor.capabilities(), config);
         let mut step_loop = Self {
             executor,
             vocabulary,
-            config,
             scheduler,
             inbox,
             shared,
@@ -132,7 +130,7 @@ impl StepLoop {
                 Err(panic) => {
                     let text = panic_text(panic.as_ref());
                     tracing::error!(panic = text, "the step loop panicked; starting afresh");
-                    self.scheduler = Scheduler::new(self.executor.capabilities(), self.config.clone());
+                    self.scheduler = self.scheduler.anew(self.executor.capabilities());
                     self.fail_running(&format!("internal error: {text}"), true);
                 }
             }
