@@ -1,5 +1,9 @@
 //! Paged attention over f16 keys and values, f32 arithmetic, online softmax.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod plan;
 mod scalar;
 
 use std::ops::Range;
@@ -92,19 +96,23 @@ pub fn attention(
             assert!(!std::mem::replace(taken, true), "two sequences claim a row");
         }
     }
+    let out = Shards::new(out);
+    let keys = |s: usize| Keys { kv, block_size, blocks: sequences[s].blocks };
+    #[cfg(target_arch = "x86_64")]
+    if isa.avx2() {
+        return avx2::Batch { shape, sequences, q, stride, out }.compute(pool, keys);
+    }
     let _ = isa;
     let items: Vec<(usize, usize)> =
         (0..sequences.len()).flat_map(|s| (0..sequences[s].rows).map(move |r| (s, r))).collect();
-    let out = Shards::new(out);
     pool.run(items.len(), |item| {
         let (s, r) = items[item];
         let sequence = &sequences[s];
         let row = sequence.first_row + r;
-        let keys = Keys { kv, block_size, blocks: sequence.blocks };
         // SAFETY: rows are in bounds and each belongs to one item (checked above).
         let out = unsafe { out.slice(row * width, width) };
         let position = sequence.context - sequence.rows + r;
-        scalar::row(shape, keys, &q[row * stride..][..width], position, sequence.bias, out);
+        scalar::row(shape, keys(s), &q[row * stride..][..width], position, sequence.bias, out);
     })
 }
 
@@ -173,3 +181,6 @@ fn check_blocks(kv: &KvLayer, block_size: usize, blocks: &[u32], context: usize)
     let used = &blocks[..context.div_ceil(block_size)];
     assert!(used.iter().all(|&b| (b as usize + 1) * block_size <= slots), "block out of bounds");
 }
+
+#[cfg(test)]
+mod tests;

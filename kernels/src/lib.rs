@@ -12,6 +12,8 @@
 
 pub mod activation;
 pub mod attention;
+#[cfg(target_arch = "x86_64")]
+mod exp;
 pub mod isa;
 pub mod kv;
 pub mod matrix;
