@@ -62,6 +62,7 @@ impl TensorType {
             35 => "TQ2_0",
             39 => "MXFP4",
             40 => "NVFP4",
+            41 => "Q1_0",
             _ => return None,
         })
     }

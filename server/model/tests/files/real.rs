@@ -1,7 +1,5 @@
 //! Real model files, where the machine has them: `PITH_TEST_MODELS` names a folder of GGUF files.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::path::PathBuf;
 
 use pith_model::ModelFile;
