@@ -138,6 +138,17 @@ impl Cache {
         text.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
+    /// Takes back [`Cache::vouch`].
+    pub(super) fn distrust(&self, entry: &Entry) -> Result<(), HubError> {
+        let path = self.folder(entry).join("manifest.json");
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(HubError::io("remove", &path, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// States that all files of `entry` have been checked.
     pub(super) fn vouch(&self, entry: &Entry) -> Result<(), HubError> {
         let path = self.folder(entry).join("manifest.json");

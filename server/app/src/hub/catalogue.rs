@@ -102,7 +102,10 @@ pub struct File {
     pub bytes: u64,
     /// Lower-case hex.
     pub sha256: String,
-    /// Concatenated in order, they are the file.
+    /// Text between one part and the next.
+    #[serde(default)]
+    pub between: String,
+    /// Joined in order, they are the file.
     pub parts: Vec<Part>,
 }
 

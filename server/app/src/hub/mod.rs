@@ -106,6 +106,16 @@ impl Hub {
         Ok(Resolved { name: entry.name.clone(), path })
     }
 
+    /// Reads every file of `entry` and compares hashes. One that differs is no longer taken for
+    /// whole: the next use fetches it again.
+    pub fn verify(&self, entry: &Entry) -> Result<bool, HubError> {
+        let whole = self.cache.verify(entry)?.is_none();
+        if !whole {
+            self.cache.distrust(entry)?;
+        }
+        Ok(whole)
+    }
+
     fn resolve_huggingface(&self, repository: &str) -> Result<Resolved, HubError> {
         Err(HubError::NoHuggingFace { name: format!("hf:{repository}") })
     }

