@@ -53,7 +53,6 @@ pub struct Tokenizer {
     model: Model,
     specials: Specials,
     pieces: Vec<String>,
-    /// The last of several tokens spelled alike counts.
     ids: HashMap<String, u32>,
     kinds: Vec<Kind>,
     /// [`Self::bytes`] of all tokens, end to end; token `id` is `ends[id - 1]..ends[id]`.
@@ -75,7 +74,13 @@ impl Tokenizer {
         let kinds = vocab.kinds()?;
         let mut ids = HashMap::with_capacity(vocab.tokens.len());
         for (id, token) in (0u32..).zip(&vocab.tokens) {
-            ids.insert(token.clone(), id);
+            // An empty token is a hole in the vocabulary: no text becomes it.
+            if !token.is_empty()
+                && let Some(first) = ids.insert(token.clone(), id)
+            {
+                let spelled = format!("tokens {first} and {id} are both spelled {token:?}");
+                return Err(ModelError::Invalid(spelled));
+            }
         }
         let (model, default_bos) = match vocab.model.as_str() {
             "gpt2" => {
@@ -83,7 +88,7 @@ impl Tokenizer {
                 let bos = bpe.default_bos();
                 (Model::Bpe(bpe), bos)
             }
-            "llama" => (Model::Spm(Spm::new(&vocab, &kinds, &ids)?), true),
+            "llama" => (Model::Spm(Spm::new(&vocab, &kinds)?), true),
             other => {
                 return Err(ModelError::Unsupported(format!("tokenizer.ggml.model {other:?}")));
             }
@@ -110,7 +115,7 @@ impl Tokenizer {
         end_tokens.extend(named.filter(|&id| kinds[id as usize] == Kind::Control));
         end_tokens.sort_unstable();
         end_tokens.dedup();
-        let specials = Specials::new(&vocab, &kinds, &ids);
+        let specials = Specials::new(&vocab, &kinds);
         let add_bos = vocab.add_bos.unwrap_or(default_bos);
         Ok(Self {
             model,

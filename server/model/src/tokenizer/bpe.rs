@@ -76,9 +76,7 @@ impl Bpe {
             first[left] += first[left - 1];
         }
         let words = if split.whole_words {
-            let spelled = (0u32..)
-                .zip(&vocab.tokens)
-                .filter(|&(id, token)| ordinary(id) && ids.get(token) == Some(&id));
+            let spelled = (0u32..).zip(&vocab.tokens).filter(|&(id, _)| ordinary(id));
             spelled.filter_map(|(id, token)| Some((unspell(token)?.into(), id))).collect()
         } else {
             HashMap::new()

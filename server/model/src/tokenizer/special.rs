@@ -38,7 +38,7 @@ pub(super) struct Specials {
 }
 
 impl Specials {
-    pub(super) fn new(vocab: &Vocab, kinds: &[Kind], ids: &HashMap<String, u32>) -> Self {
+    pub(super) fn new(vocab: &Vocab, kinds: &[Kind]) -> Self {
         let mut patterns: Vec<(Pattern, &[u8])> = Vec::new();
         for (id, (token, kind)) in (0u32..).zip(vocab.tokens.iter().zip(kinds)) {
             let control = match kind {
@@ -46,7 +46,7 @@ impl Specials {
                 Kind::UserDefined => false,
                 Kind::Normal | Kind::Unused | Kind::Byte(_) => continue,
             };
-            if !token.is_empty() && ids.get(token) == Some(&id) {
+            if !token.is_empty() {
                 patterns.push((Pattern { id, len: token.len(), control }, token.as_bytes()));
             }
         }

@@ -34,11 +34,7 @@ pub(super) struct Spm {
 }
 
 impl Spm {
-    pub(super) fn new(
-        vocab: &Vocab,
-        kinds: &[Kind],
-        ids: &HashMap<String, u32>,
-    ) -> Result<Self, ModelError> {
+    pub(super) fn new(vocab: &Vocab, kinds: &[Kind]) -> Result<Self, ModelError> {
         if vocab.scores.len() != vocab.tokens.len() {
             return Err(ModelError::Invalid(format!(
                 "{} scores for {} tokens",
@@ -61,7 +57,7 @@ impl Spm {
         for (id, token) in (0u32..).zip(&vocab.tokens) {
             match kinds[id as usize] {
                 Kind::Byte(byte) => bytes[usize::from(byte)] = Some(id),
-                Kind::Normal | Kind::UserDefined | Kind::Unused if ids.get(token) == Some(&id) => {
+                Kind::Normal | Kind::UserDefined | Kind::Unused => {
                     words &= !space_inside(token);
                     tokens.insert(token.as_str().into(), Entry { id, rank: ranks[id as usize] });
                 }
