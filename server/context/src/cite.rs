@@ -4,8 +4,8 @@
 //! hold, a word weighing as much as it is rare in the kept text (stop words nothing), and by the longest
 //! run of words that stands in both alike:
 //!
-//! * A sentence of four content words or more is cited if one source holds at least [`MIN_SUPPORT`] of its weight and
-//!   two of its words. Up to [`MAX_SOURCES`] are named: each further one must hold at least [`MIN_GAIN`] of the weight
+//! * A sentence of four content words or more is cited if one source holds at least [`MIN_SUPPORT`] of its weight, two
+//!   of its content words, and a run of [`MIN_RUN`] of them (stop words between them aside). Up to [`MAX_SOURCES`] are named: each further one must hold at least [`MIN_GAIN`] of the weight
 //!   that none before it holds.
 //! * A shorter one ("Wilhelm Conrad Röntgen") is cited only where its words stand in one run, all of them.
 //! * A number in the answer must stand in a source named; else nothing is cited: a changed number is no support.
@@ -27,6 +27,8 @@ use answer::Answer;
 
 /// Least share of an answer sentence's weight that its first source must hold.
 const MIN_SUPPORT: f32 = 0.5;
+/// Least length of the longest common run of content words: scattered words are no support.
+const MIN_RUN: usize = 2;
 /// Least share that a further source must add.
 const MIN_GAIN: f32 = 0.2;
 /// Most sources of one answer sentence.
@@ -160,8 +162,10 @@ impl Citer {
         if weights.is_empty() || total <= 0.0 {
             return None;
         }
-        let mut candidates = self.candidates(&weights, &words);
         let phrase = weights.len() < MIN_SENTENCE_WORDS;
+        let words: Vec<Term> =
+            words.iter().filter(|word| phrase || !word.stop).map(|word| word.term).collect();
+        let mut candidates = self.candidates(&weights, &words, phrase);
         if phrase {
             candidates.retain(|candidate| candidate.run == words.len());
         }
@@ -186,7 +190,7 @@ impl Citer {
             let Some((_, best)) = best else { break };
             let (gained, first) = (gain(best), sources.is_empty());
             let enough = if first {
-                gained >= MIN_SUPPORT && (phrase || best.terms.len() >= 2)
+                gained >= MIN_SUPPORT && (phrase || best.terms.len() >= 2 && best.run >= MIN_RUN)
             } else {
                 gained >= MIN_GAIN
             };
@@ -215,15 +219,23 @@ impl Citer {
         inverse_frequency(self.sources.len() as f32, found as f32)
     }
 
-    /// Kept sentences with a word of the answer's, in order of the text.
-    fn candidates(&self, weights: &HashMap<Term, f32>, words: &[Occurrence]) -> Vec<Candidate> {
+    /// Kept sentences with a word of the answer's, in order of the text. In a phrase stop words are part of the run.
+    fn candidates(
+        &self,
+        weights: &HashMap<Term, f32>,
+        words: &[Term],
+        phrase: bool,
+    ) -> Vec<Candidate> {
         let mut shared: HashMap<usize, Vec<Term>> = HashMap::new();
         for (term, _) in sorted(weights) {
             for &source in self.holders.get(&term).into_iter().flatten() {
                 shared.entry(source).or_default().push(term);
             }
         }
-        let run = |source: usize| longest_run(words, &self.sources[source].words);
+        let run = |source: usize| {
+            let words_there = self.sources[source].words.iter().filter(|word| phrase || !word.stop);
+            longest_run(words, &words_there.map(|word| word.term).collect::<Vec<_>>())
+        };
         let mut candidates: Vec<Candidate> = shared
             .into_iter()
             .map(|(source, terms)| Candidate { source, terms, run: run(source) })
@@ -239,7 +251,7 @@ struct Candidate {
     source: usize,
     /// The content terms both hold.
     terms: Vec<Term>,
-    /// Length of the longest run of words in both, stop words included.
+    /// Length of the longest run of words in both; in a sentence, of content words.
     run: usize,
 }
 
@@ -252,12 +264,12 @@ fn sorted(weights: &HashMap<Term, f32>) -> impl Iterator<Item = (Term, f32)> {
 }
 
 /// Length of the longest run of words standing in both. Both are sentences, so the product of lengths is small.
-fn longest_run(a: &[Occurrence], b: &[Occurrence]) -> usize {
+fn longest_run(a: &[Term], b: &[Term]) -> usize {
     let mut ending = vec![0_usize; b.len() + 1];
     let mut longest = 0;
     for x in a {
         for at in (0..b.len()).rev() {
-            ending[at + 1] = if x.term == b[at].term { ending[at] + 1 } else { 0 };
+            ending[at + 1] = if *x == b[at] { ending[at] + 1 } else { 0 };
             longest = longest.max(ending[at + 1]);
         }
     }

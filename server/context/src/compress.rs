@@ -134,7 +134,7 @@ impl Request<'_> {
 
         let clock = Instant::now();
         let pinned: Vec<bool> = self.documents.iter().map(|document| document.pinned).collect();
-        let ranking = select::rank(&index, &units, &pinned, self.policy, budget);
+        let ranking = select::rank(&index, &units, &pinned, self.policy);
         times.select = clock.elapsed().as_secs_f64();
 
         let (clock, counted) = (Instant::now(), self.counter.seconds());

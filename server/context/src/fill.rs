@@ -1,6 +1,8 @@
 //! The budget is spent: best sentences first, by estimate, then measured on the real prompt and put right.
 
 mod duplicates;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::ops::Range;

@@ -1,5 +1,8 @@
 //! What is kept becomes the text that stands in the prompt.
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 
 use crate::{Document, Span};

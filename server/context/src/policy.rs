@@ -33,8 +33,8 @@ pub struct Policy {
     pub budget: Budget,
     /// What sentences are chosen for; must not be blank under [`Mode::Retrieve`].
     pub query: String,
-    /// Sentences on either side that share in a sentence's score. `None`: chosen by budget and kind of
-    /// question; `Some(0)`: none. At most [`MAX_NEIGHBOR_WINDOW`].
+    /// Sentences on either side whose words count, for less, in a sentence's score. `None`: 2; `Some(0)`: the
+    /// sentence stands for itself. At most [`MAX_NEIGHBOR_WINDOW`].
     pub neighbor_window: Option<u32>,
     /// At most so many sentences are chosen by score (pinned documents and sentences added so that a
     /// pronoun keeps its antecedent come on top). At least 1. `None`: as many as the budget holds.

@@ -54,23 +54,25 @@ pub(crate) fn occurrences(text: &str) -> Vec<Occurrence> {
     let mut joined: Option<(usize, usize)> = None;
     for (start, word) in text.unicode_word_indices() {
         let end = start + word.len();
-        if word.starts_with(is_unspaced) {
-            reader.pairs(start, word);
-            joined = None;
-            continue;
-        }
-        reader.end_pairs();
-        reader.word(word);
-        // `AB-1234` and `2018/05` are terms beside their parts.
+        // `AB-1234` and `2018/05` are terms beside, and after, their parts.
+        let unspaced = word.starts_with(is_unspaced);
         joined = match joined {
-            Some((first, last)) if matches!(&text[last..start], "-" | "/" | "#" | ":") => {
+            Some((first, last))
+                if !unspaced && matches!(&text[last..start], "-" | "/" | "#" | ":") =>
+            {
                 Some((first, end))
             }
             before => {
                 reader.compound(text, before);
-                Some((start, end))
+                (!unspaced).then_some((start, end))
             }
         };
+        if unspaced {
+            reader.pairs(start, word);
+        } else {
+            reader.end_pairs();
+            reader.word(word);
+        }
     }
     reader.end_pairs();
     reader.compound(text, joined);

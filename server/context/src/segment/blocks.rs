@@ -103,7 +103,7 @@ impl Reader<'_> {
                 let level = if words.starts_with('=') { 1 } else { 2 };
                 self.push(
                     Kind::Heading { level, words: heading.clone() },
-                    vec![heading.start..line.end],
+                    std::iter::once(heading.start..line.end).collect(),
                 );
                 return;
             }
@@ -146,7 +146,7 @@ impl Reader<'_> {
             return;
         }
         let flows = match self.format {
-            Format::Markdown => vec![first.start..last.end],
+            Format::Markdown => std::iter::once(first.start..last.end).collect(),
             Format::Text => self.unwrap_lines(&lines),
         };
         self.push(Kind::Prose, flows);
@@ -155,7 +155,7 @@ impl Reader<'_> {
     fn close_whole(&mut self) {
         let lines = std::mem::take(&mut self.open);
         if let (Some(first), Some(last)) = (lines.first(), lines.last()) {
-            self.push(Kind::Whole, vec![first.start..last.end]);
+            self.push(Kind::Whole, std::iter::once(first.start..last.end).collect());
         }
     }
 
@@ -189,7 +189,7 @@ impl Reader<'_> {
 fn fence(words: &str) -> Option<(u8, usize, bool)> {
     let mark = *words.as_bytes().first().filter(|b| matches!(b, b'`' | b'~'))?;
     let length = words.bytes().take_while(|b| *b == mark).count();
-    (length >= 3).then(|| (mark, length, words.len() == length))
+    (length >= 3).then_some((mark, length, words.len() == length))
 }
 
 /// Level and words of a `# heading` line.

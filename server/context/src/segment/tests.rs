@@ -1,1 +1,135 @@
+use super::*;
 
+fn cut(text: &str, format: Format) -> Vec<&str> {
+    segment(text, format).sentences.into_iter().map(|sentence| &text[sentence.span]).collect()
+}
+
+/// Each line is one text; `|` stands where a sentence should end.
+#[test]
+fn sentences_end_where_a_reader_ends_them() {
+    let table = [
+        "One ends here.| Another begins.",
+        "Dr. Smith met Mrs. Jones at St. Mary's.| They spoke.",
+        "J. K. Rowling and George W. Bush arrived.| Nobody else did.",
+        "It rose by 3.14 percent to 1,000.50.| Then it fell.",
+        "See No. 5 and Fig. 3, cf. pp. 12 to 14.| Done.",
+        "No.| Five is too many.",
+        "He lives in the U.S. Army barracks.| Ask him.",
+        "He lives in the U.S.| He likes it.",
+        "Acme Inc. Chairman Bob Lee resigned.| The shares fell.",
+        "They sell to Acme Inc.| The shares rose.",
+        "Take fruit, e.g. apples, i.e. Malus, etc. Peel them.",
+        "She said \"Stop!\" and left.| \"Why?\" he asked.| \"Because.\"| It ended.",
+        "World War I.| The next was worse.",
+        "So do I.| Nobody minds.",
+        "Really?!| Yes...| Perhaps.",
+        "We met at 5 p.m. on Monday.| It rained.",
+        "Yahoo! is a company.| So is Guess?.",
+        "1. The first rule has a number.| It stays with it.",
+        "visit example.com/a.b?c=d now.| Thanks.",
+        "東京は大きい。|大阪も大きい！|本当？",
+        "یہ ایک جملہ ہے۔| یہ دوسرا ہے۔",
+        "Это первое предложение.| Это второе.",
+        "(It is closed.)| Open it.",
+        "A line\nbreak inside is no end.| Here is one.",
+    ];
+    for line in table {
+        let expected: Vec<&str> = line.split('|').map(str::trim).collect();
+        let text = line.replace('|', "");
+        assert_eq!(cut(&text, Format::Markdown), expected, "{text}");
+    }
+}
+
+#[test]
+fn markdown_parts_stay_together() {
+    let text = "Lead in.\n\n# Top #\nBody one. Body two.\n```rust\nlet a = 1. ; B. C.\n\nlet d;\n```\n\
+        | x | y. Z |\n|---|---|\n| 1. A | 2 |\n\n- item one. More of it.\n- item two\n  goes on\n\nUnder\r\n-----\r\nLast.\r\n";
+    let expected = [
+        "Lead in.",
+        "# Top #",
+        "Body one.",
+        "Body two.",
+        "```rust\nlet a = 1. ; B. C.\n\nlet d;\n```",
+        "| x | y. Z |\n|---|---|\n| 1. A | 2 |",
+        "- item one.",
+        "More of it.",
+        "- item two\n  goes on",
+        "Under\r\n-----",
+        "Last.",
+    ];
+    assert_eq!(cut(text, Format::Markdown), expected);
+}
+
+#[test]
+fn headings_make_nested_sections() {
+    let text = "# A\none.\n## B\ntwo.\n#### C\nthree.\n## D\nfour.\n# E\nfive.";
+    let segments = segment(text, Format::Markdown);
+    let path = |section: usize| {
+        let mut words = Vec::new();
+        let mut at = Some(section);
+        while let Some(section) = at {
+            words.push(&text[segments.sections[section].heading.clone()]);
+            at = segments.sections[section].parent;
+        }
+        words.pop();
+        words.reverse();
+        words.join(">")
+    };
+    let bodies = segments.sentences.iter().filter(|sentence| !sentence.heading);
+    let paths: Vec<String> = bodies.map(|sentence| path(sentence.section)).collect();
+    assert_eq!(paths, ["A", "A>B", "A>B>C", "A>D", "E"]);
+}
+
+#[test]
+fn plain_lines_join_only_where_they_were_wrapped() {
+    let wrapped = "This paragraph was wrapped by hand at about fifty\ncolumns, as old files are. It has two sentences and\nends here.";
+    assert_eq!(
+        cut(wrapped, Format::Text),
+        [
+            "This paragraph was wrapped by hand at about fifty\ncolumns, as old files are.",
+            "It has two sentences and\nends here."
+        ]
+    );
+    assert_eq!(
+        cut("Name: Ada\nBorn: 1815\nCity: London", Format::Text),
+        ["Name: Ada", "Born: 1815", "City: London"]
+    );
+    assert_eq!(
+        cut("a) one\rb) two\r\rChapter Two\r\rText.", Format::Text),
+        ["a) one", "b) two", "Chapter Two", "Text."]
+    );
+}
+
+#[test]
+fn long_sentences_are_cut_at_white_space() {
+    let text = "word ".repeat(500);
+    let parts = cut(&text, Format::Text);
+    assert!(parts.len() >= 3);
+    for part in &parts {
+        assert!(
+            part.len() <= MAX_SENTENCE_BYTES && part.split(' ').all(|word| word == "word"),
+            "{part}"
+        );
+    }
+    let solid = "é".repeat(1000);
+    assert_eq!(cut(&solid, Format::Text).concat(), solid);
+}
+
+#[test]
+fn chunks_hold_sentences_of_one_section() {
+    let paragraph = "Every sentence of this paragraph has about sixty bytes of text. ".repeat(6);
+    let text = format!("# One\n{paragraph}\n\n{paragraph}\n\n{paragraph}\n\n# Two\nShort.");
+    let segments = segment(&text, Format::Markdown);
+    let mut ranges: Vec<(usize, usize, usize)> = Vec::new();
+    for sentence in &segments.sentences {
+        if sentence.chunk == ranges.len() {
+            ranges.push((sentence.span.start, sentence.span.end, sentence.section));
+        }
+        let chunk = &mut ranges[sentence.chunk];
+        chunk.1 = sentence.span.end;
+        assert_eq!(chunk.2, sentence.section);
+    }
+    assert_eq!(ranges.len(), segments.chunks);
+    assert!(ranges.iter().all(|(start, end, _)| end - start <= MAX_CHUNK_BYTES));
+    assert_eq!(ranges.len(), 3, "{ranges:?}");
+}
