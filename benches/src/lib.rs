@@ -1,1 +1,1 @@
-//! .
+//! Criterion benches (`kernels/`): `cargo bench -p pith-benches`.

@@ -137,19 +137,38 @@ pub fn attention_mass(
     check_blocks(kv, block_size, blocks, position + 1);
     assert_eq!(q.len(), shape.heads * shape.head_dim, "one row of queries");
     assert_eq!(spans.len(), out.len(), "spans and out");
-    let _ = isa;
     let keys = Keys { kv, block_size, blocks };
     out.fill(0.0);
     for &head in heads_used {
         assert!(head < shape.heads, "head {head} of {}", shape.heads);
         let q = &q[head * shape.head_dim..][..shape.head_dim];
-        let (first, weights) = scalar::weights(shape, keys, head, q, position, &[]);
+        let (first, weights) = mass_weights(isa, shape, keys, head, q, position);
         for (out, span) in out.iter_mut().zip(spans) {
             let start = (span.start as usize).clamp(first, position + 1) - first;
             let end = (span.end as usize).clamp(first + start, position + 1) - first;
             *out += weights[start..end].iter().sum::<f32>() / heads_used.len() as f32;
         }
     }
+}
+
+/// The softmax weights of one head's query, and the position of the first key it sees.
+fn mass_weights(
+    isa: Isa,
+    shape: &AttentionShape,
+    keys: Keys<'_>,
+    head: usize,
+    q: &[f32],
+    position: usize,
+) -> (usize, Vec<f32>) {
+    #[cfg(target_arch = "x86_64")]
+    if isa.avx2() && shape.head_dim.is_multiple_of(8) {
+        let seen = shape.visible(position);
+        let kv_head = head / (shape.heads / shape.kv_heads);
+        // SAFETY: the machine has the features, and the caller checked the blocks.
+        return (seen.start, unsafe { avx2::mass::weights(shape, keys, kv_head, q, seen) });
+    }
+    let _ = isa;
+    scalar::weights(shape, keys, head, q, position, &[])
 }
 
 /// Where a sequence's keys and values are.

@@ -110,7 +110,92 @@ fn rows_per_task(width: usize) -> usize {
     SMALL.div_ceil(width).max(1)
 }
 
+/// The sum of squares: in f64 by the oracle, in sixteen f32 lanes with AVX2.
 fn square_sum(isa: Isa, x: &[f32]) -> f32 {
+    #[cfg(target_arch = "x86_64")]
+    if isa.avx2() {
+        // SAFETY: the machine has AVX2 and FMA.
+        return unsafe { square_sum_avx2(x) };
+    }
     let _ = isa;
-    x.iter().map(|x| x * x).sum()
+    x.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>() as f32
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn square_sum_avx2(x: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 16];
+    let (rows, tail) = x.as_chunks::<16>();
+    for row in rows {
+        for (lane, &x) in lanes.iter_mut().zip(row) {
+            *lane = x.mul_add(x, *lane);
+        }
+    }
+    let rest: f32 = tail.iter().map(|x| x * x).sum();
+    lanes.iter().sum::<f32>() + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{add, add_bias, rms_norm, rms_norm_groups, scale};
+    use crate::{Isa, Pool};
+
+    fn close(a: &[f32], b: &[f32]) -> bool {
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 2e-6 * b.abs())
+    }
+
+    fn rows() -> impl Strategy<Value = (Vec<f32>, usize)> {
+        (1usize..700, 0usize..60).prop_flat_map(|(width, rows)| {
+            (prop::collection::vec(-8.0f32..8.0, width * rows), Just(width))
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn norms_match_the_formula_in_f64((x, width) in rows()) {
+            let weight: Vec<f32> = (0..width).map(|i| 0.5 + i as f32 / width as f32).collect();
+            let expected: Vec<f32> = x.chunks_exact(width).flat_map(|row| {
+                let mean = row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / width as f64;
+                let factor = 1.0 / (mean + 1e-5).sqrt();
+                row.iter().zip(&weight).map(move |(&x, &w)| (f64::from(x) * factor * f64::from(w)) as f32)
+                    .collect::<Vec<_>>()
+            }).collect();
+            for isa in [Isa::Scalar, Isa::detect()] {
+                let pool = Pool::new(2);
+                let mut out = vec![f32::NAN; x.len()];
+                rms_norm(isa, &pool, &x, &weight, 1e-5, &mut out).unwrap();
+                prop_assert!(close(&out, &expected));
+                // The same rows as groups inside wider rows: neighbours stay as they are.
+                let mut wide: Vec<f32> = x.chunks_exact(width).flat_map(|row| {
+                    [&[7.0][..], row, row, &[9.0]].concat()
+                }).collect();
+                let stride = 2 * width + 2;
+                rms_norm_groups(isa, &pool, &mut wide, stride, 1, 2, &weight, 1e-5).unwrap();
+                for (row, expected) in wide.chunks_exact(stride).zip(expected.chunks_exact(width)) {
+                    prop_assert!(row[0] == 7.0 && row[stride - 1] == 9.0);
+                    prop_assert!(close(&row[1..=width], expected));
+                    prop_assert!(close(&row[1 + width..=2 * width], expected));
+                }
+            }
+        }
+
+        #[test]
+        fn sums_are_exact((x, width) in rows()) {
+            let pool = Pool::new(2);
+            let bias: Vec<f32> = (0..width).map(|i| i as f32).collect();
+            let (mut sum, mut biased, mut scaled) = (x.clone(), x.clone(), x.clone());
+            add(Isa::detect(), &pool, &mut sum, &x).unwrap();
+            add_bias(Isa::detect(), &pool, &mut biased, &bias).unwrap();
+            scale(Isa::detect(), &pool, &mut scaled, 0.3).unwrap();
+            for (i, &x) in x.iter().enumerate() {
+                prop_assert_eq!(sum[i], x + x);
+                prop_assert_eq!(biased[i], x + bias[i % width]);
+                prop_assert_eq!(scaled[i], x * 0.3);
+            }
+        }
+    }
 }

@@ -372,3 +372,6 @@ fn spin_until(ready: impl Fn() -> bool) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Attention with AVX2: keys and values pass once per item, in tiles of 64, shared by its rows and heads.
 
+pub(super) mod mass;
 mod narrow;
 mod softmax;
 mod wide;

@@ -46,3 +46,23 @@ fn row_bytes_refuses_broken_blocks_and_overflow() {
     assert_eq!(Quant::Q4_K.row_bytes(576), None);
     assert_eq!(Quant::F32.row_bytes(usize::MAX), None);
 }
+
+#[test]
+fn dequantisation_matches_the_reference() {
+    let mut rest: &[u8] = include_bytes!("../../tests/golden/dequantize.bin");
+    for quant in Quant::ALL {
+        let (rows, after) = rest.split_at(quant.row_bytes(1024).unwrap());
+        let (expected, after) = after.split_at(4096);
+        rest = after;
+        let mut got = vec![f32::NAN; 1024];
+        for (row, out) in rows.chunks_exact(rows.len() / 2).zip(got.chunks_exact_mut(512)) {
+            quant.dequantize_row(row, out);
+        }
+        for (i, (&got, expected)) in got.iter().zip(expected.as_chunks::<4>().0).enumerate() {
+            let expected = f32::from_le_bytes(*expected);
+            // Numbers, not bits: the two may differ in the sign of a zero.
+            assert_eq!(got, expected, "{quant:?} weight {i}");
+        }
+    }
+    assert!(rest.is_empty());
+}
