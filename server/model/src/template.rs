@@ -1,20 +1,31 @@
-//! Chat templates: minijinja, bounded in time and output.
+//! Chat templates: minijinja, bounded in time, memory and output.
+//!
+//! A template comes with the model file and is believed no more than the rest of it. Instructions
+//! are bounded by minijinja's fuel; what they make and go through by [`meter`], for which [`guard`]
+//! rewrites the template; what is written by [`output`].
 
-mod bounded;
+mod clock;
 mod functions;
+mod guard;
+mod json;
+mod meter;
+mod output;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
 
-use bounded::BoundedOutput;
+use meter::Meter;
+use output::BoundedOutput;
 
 /// Longest template, bytes; the longest known (tool use spelled out) take some 20 KiB.
 const MAX_SOURCE: usize = 256 << 10;
 /// Instructions for a rendering without messages.
-const FUEL: u64 = 50_000;
+const FUEL: u64 = 100_000;
 /// Instructions for each message: the longest known templates take a few hundred.
 const FUEL_PER_MESSAGE: u64 = 4_000;
 /// Depth of macros and loops inside each other. Native stack grows with it.
@@ -69,17 +80,22 @@ impl ChatTemplate {
         if source.len() > MAX_SOURCE {
             return Err(TemplateError::Limit("source"));
         }
-        let mut environment = Environment::new();
         // As transformers compiles them: a block tag takes its line's indentation and line end
         // with it, the template's last newline is dropped.
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(|error| TemplateError::Syntax(error.to_string()))?);
+        let syntax = SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build()
+            .map_err(|error| TemplateError::Syntax(error.to_string()))?;
+        let guarded = guard::guarded(source, syntax)?;
+        let mut environment = Environment::new();
+        environment.set_debug(false);
         environment.set_undefined_behavior(UndefinedBehavior::Lenient);
-        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_recursion_limit(MAX_RECURSION);
         functions::add(&mut environment, clock);
         environment
-            .add_template_owned(TEMPLATE, source.to_owned())
+            .add_template_owned(TEMPLATE, guarded)
             .map_err(|error| TemplateError::Syntax(error.to_string()))?;
         Ok(Self { environment, bos: bos.into(), eos: eos.into() })
     }
@@ -94,6 +110,9 @@ impl ChatTemplate {
         let mut environment = self.environment.clone();
         let per_message = FUEL_PER_MESSAGE.saturating_mul(messages.len() as u64);
         environment.set_fuel(Some(FUEL.saturating_add(per_message).min(i64::MAX as u64)));
+        let meter = Meter::for_messages(messages);
+        meter::add(&mut environment, &meter);
+        functions::add_metered(&mut environment, &meter);
         let mut output = BoundedOutput::for_messages(messages);
         let rendered = environment.get_template(TEMPLATE).and_then(|template| {
             template
@@ -120,6 +139,12 @@ impl ChatTemplate {
             ("eos_token", Value::from(self.eos.clone())),
         ])
     }
+}
+
+/// Bytes the messages say.
+fn said(messages: &[Message]) -> usize {
+    let said = messages.iter().map(|message| message.role.len() + message.content.len());
+    said.fold(0, usize::saturating_add)
 }
 
 /// What a failed rendering means to the caller.

@@ -9,6 +9,7 @@ mod plans;
 mod read;
 mod real;
 mod round_trip;
+mod templates;
 mod tiny;
 mod writer;
 

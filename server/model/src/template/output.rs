@@ -18,9 +18,7 @@ pub(super) struct BoundedOutput {
 
 impl BoundedOutput {
     pub(super) fn for_messages(messages: &[Message]) -> Self {
-        let said = messages.iter().map(|message| message.role.len() + message.content.len());
-        let said = said.fold(0, usize::saturating_add);
-        let limit = said.saturating_mul(REPEATS).saturating_add(FIXED);
+        let limit = super::said(messages).saturating_mul(REPEATS).saturating_add(FIXED);
         Self { bytes: Vec::new(), limit, overflowed: false }
     }
 
