@@ -156,6 +156,7 @@ pub fn sample(
 const LARGEST_EDITED: f32 = 1e30;
 
 /// Applies bias, bans and penalties, remembering what they overwrite.
+#[expect(clippy::manual_clamp, reason = "clamp would hand NaN on")]
 fn edit(logits: &mut [f32], spec: &SampleSpec, overwritten: &mut Vec<(u32, f32)>) {
     overwritten.clear();
     let mut change = |id: u32, new: &dyn Fn(f32) -> f32| {
@@ -163,6 +164,7 @@ fn edit(logits: &mut [f32], spec: &SampleSpec, overwritten: &mut Vec<(u32, f32)>
             && *logit > f32::NEG_INFINITY
         {
             overwritten.push((id, *logit));
+            // Two infinite edits can meet in NaN: `max` drops it.
             *logit = new(*logit).max(-LARGEST_EDITED).min(LARGEST_EDITED);
         }
     };

@@ -15,10 +15,16 @@ use pith_engine::executor::cpu::CpuExecutor;
 use pith_engine::step::Want;
 use pith_kernels::Isa;
 
-/// Largest difference of a logit from the reference's. Keys and values are rounded to f16 (2^-11
-/// relative), as is what the reference computes where it is llama.cpp; the fixtures' logits are
-/// of order 1 to 10.
-const TOLERANCE: f32 = 2e-3;
+/// Largest difference of a logit from the reference's, which keeps keys and values in f32 where the
+/// cache keeps f16. That rounding is all the difference there is: an f64 forward pass of the same
+/// weights comes within 4e-5 of the reference with exact keys and values, and with rounded ones as
+/// far as the scalar executor does, at most 1.3e-2 (`llama3`). The logits' deviation is 2 to 3.
+const TOLERANCE: f32 = 2e-2;
+
+/// Largest difference of a logit between two ways of computing it here: cut otherwise, in other
+/// company, or with another instruction set. Sums in another order, now and then enough to round a
+/// key to the other neighbouring f16.
+const AGREEMENT: f32 = 1e-3;
 
 /// The whole of `golden` in steps of `chunk` tokens. `plant` may spoil the block table that a step
 /// reads and writes by, given the position it begins at. With `neighbour`, every step carries the
@@ -65,8 +71,7 @@ fn compare(golden: &Golden, found: &[Vec<f32>]) -> Result<f32, String> {
             return Err(format!("{} logits, not {}", found.len(), expected.len()));
         }
         for (id, (a, b)) in found.iter().zip(expected).enumerate() {
-            // So written that NaN fails.
-            if !((a - b).abs() <= TOLERANCE) {
+            if (a - b).abs() > TOLERANCE || a.is_nan() {
                 return Err(format!("position {position}, token {id}: {a}, reference {b}"));
             }
             worst = worst.max((a - b).abs());
@@ -79,6 +84,11 @@ fn compare(golden: &Golden, found: &[Vec<f32>]) -> Result<f32, String> {
     Ok(worst)
 }
 
+/// The largest difference between two results of this executor.
+fn differ(a: &[Vec<f32>], b: &[Vec<f32>]) -> f32 {
+    a.iter().flatten().zip(b.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
 fn top_two(logits: &[f32]) -> (usize, usize) {
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
@@ -88,6 +98,7 @@ fn top_two(logits: &[f32]) -> (usize, usize) {
 #[test]
 fn logits_match_the_reference_however_the_tokens_are_cut() {
     for golden in goldens() {
+        let mut first: Option<Vec<Vec<f32>>> = None;
         for isa in isas() {
             // One pool for all ways; what one way leaves in it another must overwrite or not read.
             let mut executor = load(&golden.model, isa, |_| {});
@@ -104,10 +115,10 @@ fn logits_match_the_reference_however_the_tokens_are_cut() {
                     isa.name()
                 );
                 let found = found.unwrap_or_else(|error| panic!("{way}: {error}"));
-                match compare(&golden, &found) {
-                    Ok(worst) => println!("{way}: within {worst:.2e}"),
-                    Err(why) => panic!("{way}: {why}"),
-                }
+                let worst = compare(&golden, &found).unwrap_or_else(|why| panic!("{way}: {why}"));
+                let apart = differ(first.get_or_insert_with(|| found.clone()), &found);
+                println!("{way}: within {worst:.2e}, from the first way {apart:.2e}");
+                assert!(apart <= AGREEMENT, "{way}: {apart} from the first way");
                 step += golden.ids.len() as u64;
             }
         }

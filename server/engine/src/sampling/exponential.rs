@@ -15,15 +15,14 @@ pub(super) fn top(logits: &[f32]) -> Result<f32, SampleError> {
     for block in blocks {
         for lane in 0..LANES {
             tops[lane] = if block[lane] > tops[lane] { block[lane] } else { tops[lane] };
-            // True of NaN as well as of +infinity.
-            bad[lane] |= !(block[lane] < f32::INFINITY);
+            bad[lane] |= block[lane].is_nan() | (block[lane] == f32::INFINITY);
         }
     }
     let mut top = f32::NEG_INFINITY;
     let mut any_bad = bad.contains(&true);
     for &value in tops.iter().chain(rest) {
         top = if value > top { value } else { top };
-        any_bad |= !(value < f32::INFINITY);
+        any_bad |= value.is_nan() | (value == f32::INFINITY);
     }
     if any_bad {
         Err(SampleError::NotFinite)

@@ -348,6 +348,8 @@ fn extreme_edits_stay_finite() {
         seen: Arc::new([(0, u32::MAX), (2, 9)]),
         ..at(1.0)
     };
+    let infinite_both_ways = SampleSpec { repetition_penalty: f32::MAX, ..spec.clone() };
+    once(&[-4.0, -5.0, -6.0], &infinite_both_ways).unwrap();
     assert_eq!(spec.check(3), Ok(()));
     let drawn = once(&[4.0, 5.0, 6.0], &spec).unwrap();
     assert!(drawn.id == 0 || drawn.id == 2);

@@ -1,5 +1,5 @@
 //! Fixture models, and steps over them, for tests of executors.
-#![expect(dead_code, reason = "each test file uses its share")]
+#![allow(dead_code, reason = "each test file uses its share")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
