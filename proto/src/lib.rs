@@ -5,11 +5,6 @@
 #![forbid(unsafe_code)]
 
 /// `pith.v1`: the native API.
-#[expect(
-    clippy::doc_markdown,
-    clippy::doc_lazy_continuation,
-    reason = "comments are those of the .proto files"
-)]
 pub mod v1 {
     tonic::include_proto!("pith.v1");
 }

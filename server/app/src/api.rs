@@ -1,0 +1,37 @@
+//! The gRPC edge: `pith.v1`.
+//!
+//! `gate` stands before every service (who calls, until when, is there room), `validate` turns messages into checked
+//! values, `prepare` makes prompts on its own threads, `answer` streams. `status` is the one table from errors to the
+//! wire.
+
+use std::sync::Arc;
+
+use crate::admission::Admission;
+use crate::boot::Serving;
+
+mod answer;
+mod compression;
+mod gate;
+mod inference;
+mod models;
+mod offsets;
+mod prepare;
+pub(crate) mod status;
+mod validate;
+
+pub(crate) use gate::{Door, GateLayer};
+pub(crate) use prepare::Preparers;
+
+/// What every service knows.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    pub(crate) serving: Serving,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) preparers: Preparers,
+}
+
+/// A name for a request that came without one: unlikely to be met again, easy to read out.
+fn made_up_id() -> String {
+    use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+    format!("req-{:016x}", RandomState::new().build_hasher().finish())
+}

@@ -1,0 +1,223 @@
+//! The one table from errors to `google.rpc` statuses.
+//!
+//! Every refusal carries an ErrorInfo whose reason a program can branch on, and whichever of BadRequest,
+//! QuotaFailure and RetryInfo fits. RetryInfo means that the call did not start. What went wrong inside the server is
+//! logged and not told.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use pith_context::ContextError;
+use pith_engine::request::{EngineError, SubmitError};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::admission::Refusal;
+use crate::prompt::PromptError;
+use crate::tenants::AuthError;
+
+/// `ErrorInfo.domain` of everything said here.
+const DOMAIN: &str = "pith.v1";
+/// When a refused caller may come back: about as long as a short answer takes.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why a call is refused or breaks off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    #[error("{field}: {reason}")]
+    Field { field: Cow<'static, str>, reason: Cow<'static, str> },
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("there is no model {asked:?}; this server has {served:?}")]
+    UnknownModel { asked: String, served: String },
+    #[error("the model is still being loaded")]
+    Loading,
+    #[error("the model could not be loaded")]
+    NotServed,
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("the deadline passed")]
+    Deadline,
+    #[error("{0}")]
+    Internal(&'static str),
+}
+
+impl ApiError {
+    /// A field is not what it must be.
+    pub(crate) fn field(
+        field: impl Into<Cow<'static, str>>,
+        reason: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self::Field { field: field.into(), reason: reason.into() }
+    }
+}
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        let message = error.to_string();
+        match error {
+            ApiError::Field { field, reason } => {
+                invalid(message, "INVALID_FIELD", &field, &reason, [])
+            }
+            ApiError::Auth(_) => {
+                let details = info("UNAUTHENTICATED", []);
+                Self::with_error_details(Code::Unauthenticated, message, details)
+            }
+            ApiError::Refused(refusal) => refused(&refusal, message),
+            ApiError::UnknownModel { asked, served } => {
+                let mut details =
+                    info("UNKNOWN_MODEL", [("model", asked.clone()), ("served", served)]);
+                details.set_resource_info("model", asked, "", "not served here");
+                details.add_bad_request_violation("model", message.clone());
+                Self::with_error_details(Code::NotFound, message, details)
+            }
+            ApiError::Loading => later(Code::Unavailable, message, "LOADING"),
+            // Coming back does not help: no RetryInfo.
+            ApiError::NotServed => {
+                Self::with_error_details(Code::Unavailable, message, info("NOT_SERVED", []))
+            }
+            ApiError::Prompt(error) => {
+                invalid(message, "TEMPLATE_REFUSED", "messages", &error.to_string(), [])
+            }
+            ApiError::Context(error) => context(error, message),
+            ApiError::Submit(error) => submit(error, message),
+            ApiError::Engine(error) => engine(&error, message),
+            ApiError::Deadline => engine(&EngineError::DeadlineExceeded, message),
+            ApiError::Internal(what) => internal(what),
+        }
+    }
+}
+
+/// What the caller is told of a fault of the server's own.
+pub(crate) fn internal(what: &str) -> Status {
+    tracing::error!(what, "internal error");
+    Status::with_error_details(Code::Internal, "internal error", info("INTERNAL", []))
+}
+
+fn refused(refusal: &Refusal, message: String) -> Status {
+    let quota = |subject: String, limit: usize| {
+        let mut details = info("IN_FLIGHT_LIMIT", [("limit", limit.to_string())]);
+        details.set_retry_info(Some(RETRY));
+        details.add_quota_failure_violation(subject, format!("at most {limit} calls in progress"));
+        Status::with_error_details(Code::ResourceExhausted, message.clone(), details)
+    };
+    match refusal {
+        Refusal::Draining => later(Code::Unavailable, message.clone(), "DRAINING"),
+        Refusal::ServerFull { limit } => quota("server".to_owned(), *limit),
+        Refusal::TenantFull { tenant, limit } => quota(format!("tenant:{tenant}"), *limit),
+    }
+}
+
+fn context(error: ContextError, message: String) -> Status {
+    match error {
+        ContextError::Overflow { prompt_tokens, limit } => {
+            too_long(prompt_tokens as usize, limit as usize)
+        }
+        ContextError::BudgetTooSmall { needed, budget } => {
+            let figures =
+                [("needed_tokens", needed.to_string()), ("budget_tokens", budget.to_string())];
+            invalid(message.clone(), "BUDGET_TOO_SMALL", "policy.budget", &message, figures)
+        }
+        ContextError::PinnedTooLarge { needed, budget } => {
+            let figures =
+                [("needed_tokens", needed.to_string()), ("budget_tokens", budget.to_string())];
+            invalid(message.clone(), "PINNED_TOO_LARGE", "policy.budget", &message, figures)
+        }
+        ContextError::Policy { field, message: wrong } => {
+            invalid(message, "INVALID_FIELD", &format!("policy.{field}"), &wrong, [])
+        }
+        // Counting stops only when the caller has left or its deadline has passed.
+        ContextError::Model { .. } => {
+            engine(&EngineError::DeadlineExceeded, "the deadline passed".to_owned())
+        }
+    }
+}
+
+/// The prompt does not fit: both counts, for people and for programs.
+fn too_long(prompt_tokens: usize, limit: usize) -> Status {
+    let message = format!(
+        "the prompt has {prompt_tokens} tokens; this request leaves room for at most {limit}"
+    );
+    let figures =
+        [("prompt_tokens", prompt_tokens.to_string()), ("limit_tokens", limit.to_string())];
+    invalid(message.clone(), "PROMPT_TOO_LONG", "prompt", &message, figures)
+}
+
+fn submit(error: SubmitError, message: String) -> Status {
+    match error {
+        SubmitError::Invalid { field, reason } => {
+            invalid(message, "INVALID_FIELD", field, &reason, [])
+        }
+        SubmitError::TooLong { prompt_tokens, max_tokens, limit } => {
+            let figures = [
+                ("prompt_tokens", prompt_tokens.to_string()),
+                ("max_tokens", max_tokens.to_string()),
+                ("limit_tokens", limit.to_string()),
+            ];
+            // A prompt that fits by itself asks for too long an answer.
+            let field = if prompt_tokens < limit { "stop.max_tokens" } else { "prompt" };
+            invalid(message.clone(), "PROMPT_TOO_LONG", field, &message, figures)
+        }
+        SubmitError::QueueFull { limit, .. } => {
+            let mut details = info("QUEUE_FULL", [("limit", limit.to_string())]);
+            details.set_retry_info(Some(RETRY));
+            details
+                .add_quota_failure_violation("server", format!("at most {limit} requests waiting"));
+            Status::with_error_details(Code::ResourceExhausted, message, details)
+        }
+        SubmitError::DuplicateId(_) => {
+            let mut details = info("DUPLICATE_REQUEST_ID", []);
+            details.add_bad_request_violation("request_id", message.clone());
+            Status::with_error_details(Code::AlreadyExists, message, details)
+        }
+        SubmitError::Unavailable => later(Code::Unavailable, message, "ENGINE_UNAVAILABLE"),
+    }
+}
+
+fn engine(error: &EngineError, message: String) -> Status {
+    match error {
+        EngineError::DeadlineExceeded => {
+            Status::with_error_details(Code::DeadlineExceeded, message, info("DEADLINE", []))
+        }
+        // It had started: no RetryInfo.
+        EngineError::ShutDown => Status::with_error_details(
+            Code::Unavailable,
+            "the server shut down",
+            info("SHUT_DOWN", []),
+        ),
+        EngineError::Failed(why) => internal(why),
+    }
+}
+
+fn info<const N: usize>(reason: &str, figures: [(&str, String); N]) -> ErrorDetails {
+    let metadata: HashMap<String, String> =
+        figures.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    ErrorDetails::with_error_info(reason, DOMAIN, metadata)
+}
+
+fn invalid<const N: usize>(
+    message: String,
+    reason: &str,
+    field: &str,
+    description: &str,
+    figures: [(&str, String); N],
+) -> Status {
+    let mut details = info(reason, figures);
+    details.add_bad_request_violation(field, description);
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+fn later(code: Code, message: String, reason: &str) -> Status {
+    let mut details = info(reason, []);
+    details.set_retry_info(Some(RETRY));
+    Status::with_error_details(code, message, details)
+}

@@ -1,0 +1,103 @@
+//! A name becomes a model in memory with an engine over it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use pith_engine::executor::cpu::{CpuConfig, CpuExecutor};
+use pith_engine::request::{Event, GenerateRequest, SamplingParams, StopConditions};
+use pith_engine::{Engine, EngineConfig};
+use pith_kernels::{Isa, Pool};
+use pith_model::ModelFile;
+use pith_model::tokenizer::Special;
+
+use super::memory::kv_bytes;
+use crate::config::Config;
+use crate::hub;
+
+/// Tokens of the warm-up: a prefill and a few decode steps touch every weight and every path once.
+const WARM_UP_TOKENS: u32 = 4;
+
+/// A model in memory.
+#[derive(Debug)]
+pub struct Served {
+    /// Name for requests.
+    pub name: String,
+    /// Its file: plan, tokenizer, template.
+    pub file: Arc<ModelFile>,
+    /// What generates with it.
+    pub engine: Engine,
+    /// Instruction set in use.
+    pub isa: Isa,
+    /// Threads that compute.
+    pub threads: usize,
+    /// Seconds from opening the file to a running engine.
+    pub load_seconds: f64,
+}
+
+/// Finds (fetching on first use), opens and loads the configured model. Blocks.
+pub(super) fn load(config: &Config) -> anyhow::Result<Served> {
+    let resolved = hub::resolve(&config.model.name)?;
+    let begun = Instant::now();
+    let file = ModelFile::open(&resolved.path)?;
+    let isa = Isa::select().map_err(|why| anyhow::anyhow!("{why}"))?;
+    let pool = Pool::new(config.cpu.threads);
+    let threads = pool.threads();
+    let cpu = CpuConfig {
+        block_size: config.cpu.block_size,
+        max_rows: config.engine.max_step_tokens.max(config.engine.max_running),
+        max_context: (config.cpu.max_context > 0).then_some(config.cpu.max_context),
+        ..CpuConfig::new(isa, kv_bytes(config.cpu.kv_mib))
+    };
+    let executor = CpuExecutor::load(&file, cpu, pool)
+        .with_context(|| format!("cannot load {}", resolved.path.display()))?;
+    let file = Arc::new(file);
+    let engine = EngineConfig {
+        max_waiting: config.engine.max_waiting,
+        max_running: config.engine.max_running,
+        max_step_tokens: config.engine.max_step_tokens,
+        step_stretch: config.engine.step_stretch,
+        prefix_cache: config.engine.prefix_cache,
+        ..EngineConfig::default()
+    };
+    let engine = Engine::start(Box::new(executor), Arc::clone(&file) as _, engine)?;
+    let load_seconds = begun.elapsed().as_secs_f64();
+    Ok(Served { name: resolved.name, file, engine, isa, threads, load_seconds })
+}
+
+impl Served {
+    /// Tokens the KV cache holds over all requests.
+    #[must_use]
+    pub fn kv_tokens(&self) -> usize {
+        let capabilities = self.engine.capabilities();
+        capabilities.blocks * capabilities.block_size
+    }
+
+    /// Generates a few tokens, so that the first caller does not pay for first touches.
+    pub(super) async fn warm_up(&self) -> anyhow::Result<()> {
+        let tokenizer = self.file.tokenizer();
+        let mut prompt: Vec<u32> = tokenizer.prompt_bos().into_iter().collect();
+        prompt.extend(tokenizer.encode("The quick brown fox", Special::Plain));
+        let mut answer = self.engine.submit(GenerateRequest {
+            id: "warm-up".to_owned(),
+            tenant: "pith/warm-up".into(),
+            prompt,
+            sampling: SamplingParams::default(),
+            stop: StopConditions {
+                max_tokens: WARM_UP_TOKENS,
+                min_tokens: 0,
+                strings: Vec::new(),
+                tokens: Vec::new(),
+                ignore_end: true,
+            },
+            deadline: None,
+            prefix_cache: false,
+        })?;
+        while let Some(event) = answer.next().await {
+            if let Event::Finished(_) = event? {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
