@@ -1,7 +1,6 @@
 //! Finding special tokens, spelled out, in text.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
 
 use super::vocab::{Kind, Vocab};
 
@@ -30,7 +29,8 @@ struct Pattern {
 pub(super) struct Specials {
     /// In the order in which they are looked for.
     patterns: Vec<Pattern>,
-    edges: HashMap<(u32, u8), u32>,
+    /// Nodes a node leads to, by byte. Node 0 is the root.
+    edges: Vec<Vec<(u8, u32)>>,
     /// Index into `patterns` of the one that ends in a node.
     ends: Vec<Option<u32>>,
     /// Bytes a special token begins with.
@@ -51,15 +51,23 @@ impl Specials {
             }
         }
         patterns.sort_by_key(|(pattern, _)| Reverse(pattern.len));
-        let (mut edges, mut ends, mut begins) = (HashMap::new(), vec![None], [false; 256]);
+        let mut edges: Vec<Vec<(u8, u32)>> = vec![Vec::new()];
+        let (mut ends, mut begins) = (vec![None], [false; 256]);
         for (order, (_, token)) in (0u32..).zip(&patterns) {
             begins[usize::from(token[0])] = true;
             let mut node = 0;
             for &byte in *token {
-                node = *edges.entry((node, byte)).or_insert_with(|| {
-                    ends.push(None);
-                    ends.len() as u32 - 1
-                });
+                let fresh = edges.len() as u32;
+                let from = &mut edges[node as usize];
+                node = match from.binary_search_by_key(&byte, |&(byte, _)| byte) {
+                    Ok(found) => from[found].1,
+                    Err(place) => {
+                        from.insert(place, (byte, fresh));
+                        edges.push(Vec::new());
+                        ends.push(None);
+                        fresh
+                    }
+                };
             }
             ends[node as usize] = Some(order);
         }
@@ -71,13 +79,20 @@ impl Specials {
         }
     }
 
+    fn follow(&self, node: u32, byte: u8) -> Option<u32> {
+        let from = &self.edges[node as usize];
+        let found = from.binary_search_by_key(&byte, |&(byte, _)| byte).ok()?;
+        Some(from[found].1)
+    }
+
     /// Cuts `text` into fragments that tile it.
     pub(super) fn partition(&self, text: &str, parse_control: bool) -> Vec<Fragment> {
         let bytes = text.as_bytes();
         let mut fragments = Vec::new();
         // Occurrences that touch no other are what they are; a tangle of overlapping ones is settled by the
         // order of the patterns.
-        let mut tangle = Tangle::default();
+        let mut tangle =
+            Tangle { start: 0, end: 0, orders: Vec::new(), seen: vec![false; self.patterns.len()] };
         for (start, &byte) in bytes.iter().enumerate() {
             if self.begins[usize::from(byte)] {
                 if start >= tangle.end {
@@ -95,14 +110,16 @@ impl Specials {
     fn walk(&self, bytes: &[u8], start: usize, parse_control: bool, tangle: &mut Tangle) {
         let mut node = 0;
         for (at, &byte) in bytes.iter().enumerate().skip(start) {
-            let Some(&next) = self.edges.get(&(node, byte)) else { break };
+            let Some(next) = self.follow(node, byte) else { break };
             node = next;
             let Some(order) = self.ends[node as usize] else { continue };
             if parse_control || !self.patterns[order as usize].control {
                 if tangle.orders.is_empty() {
                     tangle.start = start;
                 }
-                tangle.orders.insert(order);
+                if !std::mem::replace(&mut tangle.seen[order as usize], true) {
+                    tangle.orders.push(order);
+                }
                 tangle.end = tangle.end.max(at + 1);
             }
         }
@@ -110,10 +127,15 @@ impl Specials {
 
     /// Chooses among the patterns of a tangle, appends what was chosen and empties the tangle.
     fn settle(&self, bytes: &[u8], tangle: &mut Tangle, fragments: &mut Vec<Fragment>) {
-        let Tangle { start, end, orders } = std::mem::take(tangle);
+        let mut orders = std::mem::take(&mut tangle.orders);
+        if orders.is_empty() {
+            return;
+        }
+        orders.sort_unstable();
         let mut chosen: Vec<Fragment> = Vec::new();
-        let mut gaps = vec![(start, end)];
+        let mut gaps = vec![(tangle.start, tangle.end)];
         for order in orders {
+            tangle.seen[order as usize] = false;
             let Pattern { id, len, .. } = self.patterns[order as usize];
             let mut left = Vec::with_capacity(gaps.len());
             for (mut start, end) in gaps {
@@ -143,7 +165,7 @@ impl Specials {
     fn spells(&self, bytes: &[u8], order: u32) -> bool {
         let mut node = 0;
         for &byte in bytes {
-            let Some(&next) = self.edges.get(&(node, byte)) else { return false };
+            let Some(next) = self.follow(node, byte) else { return false };
             node = next;
         }
         self.ends[node as usize] == Some(order)
@@ -151,11 +173,13 @@ impl Specials {
 }
 
 /// Occurrences that overlap each other in a chain: their extent, and which patterns they are of.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Tangle {
     start: usize,
     end: usize,
-    orders: BTreeSet<u32>,
+    orders: Vec<u32>,
+    /// Which are in `orders`.
+    seen: Vec<bool>,
 }
 
 /// Appends the text between the last fragment and `end`, if there is any.

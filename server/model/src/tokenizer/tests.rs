@@ -238,10 +238,11 @@ fn words<'t>(pre: &str, text: &'t str) -> Vec<&'t str> {
     words
 }
 
-/// Quadratic time would be hours for a text of this size; the bound leaves room for a loaded machine.
+/// Quadratic time would exceed the bound for a text of this size several times over,
+/// and yet the bound leaves room for a loaded machine.
 #[test]
 fn long_monotonous_text_takes_no_longer_than_other_text() {
-    const SIZE: usize = 1 << 20;
+    const SIZE: usize = 1 << 17;
     let bpe = |pre: &str| {
         let merges = ["a a", "aa aa", "aaaa aaaa", "aaaaaaaa aaaaaaaa", "Ġ Ġ", "ĠĠ ĠĠ", "1 1"];
         let newlines: Vec<String> = (1..32).map(|count| "\n".repeat(count)).collect();
@@ -257,7 +258,7 @@ fn long_monotonous_text_takes_no_longer_than_other_text() {
             let start = Instant::now();
             let spans = tokenizer.encode_spans(&text, Special::Parse);
             let took = start.elapsed();
-            assert!(took < Duration::from_secs(20), "{part:?} took {took:?}");
+            assert!(took < Duration::from_secs(5), "{part:?} took {took:?}");
             assert_eq!(spans.last().unwrap().end, text.len());
         }
     }
