@@ -1,8 +1,8 @@
 //! Chat templates: minijinja, bounded in time, memory and output.
 //!
 //! A template comes with the model file and is believed no more than the rest of it. Instructions
-//! are bounded by minijinja's fuel; what they make and go through by [`meter`], for which [`guard`]
-//! rewrites the template; what is written by [`output`].
+//! are bounded by minijinja's fuel; what they make and go through by `meter`, for which `guard`
+//! rewrites the template; what is written by `output`.
 
 mod clock;
 mod functions;

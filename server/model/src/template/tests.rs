@@ -31,7 +31,7 @@ fn fixture(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The `.txt` files are what Jinja 3 writes, set up as transformers sets it up.
+/// The `.txt` files are what Jinja 3 writes, set up as transformers does (`render.py` beside them).
 #[test]
 fn known_templates_render_as_jinja_renders_them() {
     let chats = [

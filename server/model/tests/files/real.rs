@@ -6,7 +6,8 @@ use pith_model::ModelFile;
 use pith_model::file::TensorType;
 use pith_model::plan::Activation;
 
-/// The files of the folder whose names begin with `prefix`; says so when there are none.
+/// The files of the folder whose names begin with `prefix`; says so when there is no folder.
+#[expect(clippy::print_stdout, reason = "a test that checks nothing says so")]
 fn models(prefix: &str) -> Vec<PathBuf> {
     let Some(folder) = std::env::var_os("PITH_TEST_MODELS") else {
         println!("PITH_TEST_MODELS is not set: no real model is opened");
