@@ -11,13 +11,16 @@ pub enum Activation {
     GeluTanh,
 }
 
+/// `sqrt(2 / pi)`.
+const ROOT: f32 = 0.797_884_6;
+
 impl Activation {
     /// The oracle.
     fn scalar(self, x: f32) -> f32 {
         match self {
             Self::Silu => x / (1.0 + (-x).exp()),
             Self::GeluTanh => {
-                let inner = 0.797_884_56 * (x + 0.044_715 * x * x * x); // sqrt(2 / pi)
+                let inner = ROOT * (x + 0.044_715 * x * x * x);
                 0.5 * x * (1.0 + inner.tanh())
             }
         }
@@ -73,7 +76,7 @@ fn gated_avx2(activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32])
     // -t = x (a + b x^2)
     let (a, b) = match activation {
         Activation::Silu => (-1.0, 0.0),
-        Activation::GeluTanh => (-2.0 * 0.797_884_56, -2.0 * 0.797_884_56 * 0.044_715),
+        Activation::GeluTanh => (-2.0 * ROOT, -2.0 * ROOT * 0.044_715),
     };
     let (a, b, one) = (_mm256_set1_ps(a), _mm256_set1_ps(b), _mm256_set1_ps(1.0));
     let (outs, out_tail) = out.as_chunks_mut::<8>();

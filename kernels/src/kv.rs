@@ -156,3 +156,44 @@ fn narrow_f16c(x: &[f32], out: &mut [u16]) {
         *out = f16::from_f32(x).to_bits();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use half::f16;
+
+    use super::KvLayer;
+    use crate::{Isa, Pool};
+
+    #[test]
+    fn rows_land_in_their_slots_and_blocks_are_copied() {
+        let (kv_heads, dim, slots) = (2, 11, [5u32, 0, 7]);
+        let width = kv_heads * dim;
+        let stride = 2 * width + 4;
+        let x: Vec<f32> = (0..3 * stride).map(|i| i as f32 * 0.37 - 20.0).collect();
+        for isa in [Isa::Scalar, Isa::detect()] {
+            let mut kv = KvLayer::new(kv_heads, dim, 12);
+            kv.poison();
+            kv.write(isa, &Pool::new(2), &x, stride, 1, 1 + width, &slots).unwrap();
+            kv.copy(4, 8, 4);
+            let half = |x: f32| f16::from_f32(x).to_bits();
+            for head in 0..kv_heads {
+                for (row, &slot) in slots.iter().enumerate() {
+                    let copied = (4..8).contains(&slot).then_some(slot as usize + 4);
+                    for slot in [Some(slot as usize), copied].into_iter().flatten() {
+                        for d in 0..dim {
+                            let at = row * stride + 1 + head * dim + d;
+                            assert_eq!(kv.keys(head, slot, 1)[d], half(x[at]));
+                            assert_eq!(kv.values(head, slot, 1)[d], half(x[at + width]));
+                        }
+                    }
+                }
+                for untouched in [1, 2, 3, 4, 6, 8, 10] {
+                    assert!(
+                        kv.keys(head, untouched, 1).iter().all(|&b| f16::from_bits(b).is_nan())
+                    );
+                }
+            }
+        }
+        assert_eq!(KvLayer::bytes_per_token(3, 64), 768);
+    }
+}

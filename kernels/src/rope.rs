@@ -114,3 +114,46 @@ fn halves(head: &mut [f32], cos: &[f32], sin: &[f32]) {
         (*low, *high) = (a * c - b * s, a * s + b * c);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{RopeAngles, RopePairs};
+    use crate::{Isa, Pool};
+
+    /// Far positions too, where an angle computed in f32 would be off by whole turns of precision.
+    #[test]
+    fn heads_turn_by_their_angle_and_nothing_else_moves() {
+        let inv_freq: Vec<f32> = (0..5).map(|i| 10_000f32.powf(-i as f32 / 5.0)).collect();
+        let positions = [0, 1, 131_071, 77];
+        let (stride, offset, heads, head_dim) = (31, 3, 2, 13);
+        let x: Vec<f32> = (0..4 * stride).map(|i| (i % 23) as f32 - 11.0).collect();
+        for (pairs, threads) in [(RopePairs::Adjacent, 1), (RopePairs::Halves, 2)] {
+            let pool = Pool::new(threads);
+            let mut angles = RopeAngles::default();
+            angles.set(&pool, &inv_freq, 1.25, &positions).unwrap();
+            let mut y = x.clone();
+            angles
+                .rotate(Isa::detect(), &pool, pairs, &mut y, stride, offset, heads, head_dim)
+                .unwrap();
+            let mut expected: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+            for (row, &position) in positions.iter().enumerate() {
+                for head in 0..heads {
+                    for (j, &freq) in inv_freq.iter().enumerate() {
+                        let (sin, cos) = (f64::from(position) * f64::from(freq)).sin_cos();
+                        let (a, b) = match pairs {
+                            RopePairs::Adjacent => (2 * j, 2 * j + 1),
+                            RopePairs::Halves => (j, j + 5),
+                        };
+                        let at = row * stride + offset + head * head_dim;
+                        let (p, q) = (expected[at + a], expected[at + b]);
+                        expected[at + a] = 1.25 * (p * cos - q * sin);
+                        expected[at + b] = 1.25 * (p * sin + q * cos);
+                    }
+                }
+            }
+            for (i, (&y, e)) in y.iter().zip(expected).enumerate() {
+                assert!((f64::from(y) - e).abs() < 1e-5, "{pairs:?} element {i}: {y} for {e}");
+            }
+        }
+    }
+}

@@ -15,7 +15,7 @@ use crate::{Pool, PoolError, Quant, tile};
 
 /// Rows of `x` from which a panel is dequantised to scratch first: below, decoding in registers
 /// for every few rows costs less than the trip through the cache.
-const SCRATCH_FROM: usize = 16;
+const SCRATCH_FROM: usize = 9;
 
 /// Columns dequantised at a time: 16 KiB of scratch, half of the first-level cache. A multiple of
 /// every superblock.
@@ -133,6 +133,7 @@ impl Part<'_> {
     ///
     /// # Safety
     /// `row` and `index` belong to this part; `height` is the panel's.
+    #[expect(clippy::mut_from_ref, reason = "parts of different tasks are disjoint")]
     unsafe fn out(&self, row: usize, index: usize, height: usize) -> &mut [f32] {
         let column = self.segment.first_row + index * HEIGHT;
         // SAFETY: the caller's promise: inside y, and of this part alone.

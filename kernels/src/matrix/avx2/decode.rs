@@ -178,6 +178,7 @@ impl<F: Format> Decode for Coded<F> {
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
+    #[expect(clippy::needless_range_loop, reason = "halves and bytes index several arrays")]
     unsafe fn quad(panel: *const u8, group: usize, quad: usize, scales: &Scales) -> [Column; 4] {
         let shape = F::SHAPE;
         let mut columns = [[_mm256_setzero_ps(); 2]; 4];
