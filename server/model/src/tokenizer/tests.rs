@@ -294,9 +294,9 @@ fn partitioned_slowly(text: &str, specials: &[(u32, &str)]) -> Vec<(usize, usize
             }
             next.push((start, end, found));
         }
-        next.retain(|(start, end, _)| start < end);
         fragments = next;
     }
+    fragments.retain(|(start, end, _)| start < end);
     fragments
 }
 
