@@ -6,7 +6,7 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use pith_kernels::Pool;
 
 /// Fused multiply-adds in registers, and reads of a buffer far larger than the caches.
-pub fn ceilings(c: &mut Criterion) {
+pub(crate) fn ceilings(c: &mut Criterion) {
     let mut group = c.benchmark_group("ceilings");
     for threads in [1, 2] {
         let pool = Pool::new(threads);
