@@ -1,1 +1,8 @@
-fn main() {}
+//! The `pith` binary.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pith_server::cli::main()
+}

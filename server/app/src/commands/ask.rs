@@ -1,0 +1,134 @@
+//! `pith ask`
+
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+use pith_client::v1;
+
+use super::answer::{Question, ask, stream_out};
+use super::{Failure, local};
+use crate::hub;
+
+/// Largest file that is read, bytes: what fits the server's default message limit.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// Arguments of `pith ask`.
+#[derive(Debug, Args)]
+pub struct AskArgs {
+    /// The question
+    question: String,
+    /// Text or markdown files the answer may rest on; - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<String>,
+    #[command(flatten)]
+    answering: Answering,
+    /// Print one JSON object instead of streaming text
+    #[arg(long)]
+    json: bool,
+}
+
+/// How to answer.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Answering")]
+pub(super) struct Answering {
+    /// Most tokens of the documents that reach the model
+    #[arg(long, value_name = "TOKENS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) budget: u32,
+    /// Most tokens of the answer
+    #[arg(long, value_name = "TOKENS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) max_tokens: u32,
+    /// A name from `pith models` or a GGUF file (default: smollm2); with --endpoint, a model it serves
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(super) model: Option<String>,
+    /// A running server, http://HOST:PORT; its key is read from PITH_KEY (default: a server inside this process)
+    #[arg(long, value_name = "URL")]
+    pub(super) endpoint: Option<String>,
+}
+
+pub(super) fn run(args: AskArgs) -> Result<ExitCode, Failure> {
+    if args.question.trim().is_empty() {
+        return Err(Failure::usage("the question is empty"));
+    }
+    if args.files.iter().filter(|file| *file == "-").count() > 1 {
+        return Err(Failure::usage("standard input can be read once: give - once"));
+    }
+    let documents = args.files.iter().map(|file| read(file)).collect::<Result<_, _>>()?;
+    let Answering { budget, max_tokens, model, endpoint } = args.answering;
+    let question =
+        |model: String| Question { prompt: args.question, documents, model, budget, max_tokens };
+    let answered = match endpoint {
+        Some(endpoint) => {
+            let question = question(model.unwrap_or_default());
+            local::block_on(async {
+                let mut connect = pith_client::Client::connect(endpoint);
+                if let Some(key) = std::env::var("PITH_KEY").ok().filter(|key| !key.is_empty()) {
+                    connect = connect.key(key);
+                }
+                answer(&connect.await?, &question, args.json).await
+            })?
+        }
+        None => {
+            let question = question(String::new());
+            let model = model.as_deref().unwrap_or(hub::DEFAULT_MODEL);
+            // Fetched before the server starts, so that a failure reads as what it is.
+            hub::resolve(model)?;
+            local::with_server(model, async |client| answer(&client, &question, args.json).await)?
+        }
+    };
+    let mut stdout = io::stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut stdout, &answered)?;
+        writeln!(stdout)?;
+    } else {
+        write!(stdout, "\n\n{}", answered.sources_text())?;
+        stdout.flush()?;
+        // Nobody is left to tell if standard error is closed.
+        let _ = write!(io::stderr(), "\n{}", answered.report_text());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn answer(
+    client: &pith_client::Client,
+    question: &Question,
+    json: bool,
+) -> Result<super::answer::Answered, Failure> {
+    if json {
+        ask(client, question, |_| Ok(())).await
+    } else {
+        ask(client, question, stream_out).await
+    }
+}
+
+/// A file as a document named by its path.
+fn read(file: &str) -> Result<v1::Document, Failure> {
+    let cannot = |error: io::Error| {
+        let failure = Failure::new(format!("cannot read {file}: {error}"));
+        match error.kind() {
+            io::ErrorKind::NotFound => failure.hint("check the path; - reads standard input"),
+            io::ErrorKind::InvalidData => failure.hint("the file must be UTF-8 text"),
+            _ => failure,
+        }
+    };
+    let mut text = String::new();
+    let limit = MAX_FILE_BYTES + 1;
+    if file == "-" {
+        io::stdin().lock().take(limit).read_to_string(&mut text).map_err(cannot)?;
+    } else {
+        let opened = std::fs::File::open(file).map_err(cannot)?;
+        opened.take(limit).read_to_string(&mut text).map_err(cannot)?;
+    }
+    if text.is_empty() {
+        return Err(Failure::new(format!("{file} is empty")));
+    }
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(Failure::new(format!("{file} is larger than 16 MiB")).hint("split it"));
+    }
+    let markdown = Path::new(file)
+        .extension()
+        .is_some_and(|extension| extension == "md" || extension == "markdown");
+    let mime = if markdown { "text/markdown" } else { "text/plain" };
+    Ok(v1::Document { id: file.to_owned(), text, mime: mime.to_owned(), ..Default::default() })
+}

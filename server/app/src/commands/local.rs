@@ -1,0 +1,137 @@
+//! What commands run inside their own process: a server on a free port, or an engine alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pith_client::Client;
+use pith_engine::executor::cpu::{CpuConfig, CpuExecutor};
+use pith_engine::{Engine, EngineConfig};
+use pith_kernels::{Isa, Pool};
+use pith_model::ModelFile;
+use toml::{Table, Value};
+
+use super::Failure;
+use crate::boot::{self, NotServed};
+use crate::config::{Config, Log, LogFormat};
+use crate::hub::Resolved;
+use crate::telemetry;
+
+/// How long calls may go on once a command has its answer: there are none.
+const GRACE: Duration = Duration::from_secs(1);
+/// What commands other than `serve` log unless told otherwise.
+const LOG: &str = "warn";
+
+/// Begins to log to standard error.
+pub(super) fn start_log(filter: Option<&str>) -> Result<(), Failure> {
+    let log = Log { format: LogFormat::Text, filter: filter.unwrap_or(LOG).to_owned() };
+    telemetry::init(&log).map_err(|error| Failure::usage(format!("--log: {error:#}")))
+}
+
+/// Runs `work` to its end on threads of its own.
+pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("cannot start threads: {error}")))?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
+}
+
+/// Serves `model` on a free port of this machine, over real gRPC, while `work` uses it. The settings
+/// are those of `pith serve` without a file: PITH_* variables count.
+pub(super) fn with_server<T>(
+    model: &str,
+    work: impl AsyncFnOnce(Client) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let config = Config::load(None, environment, flags(model)).map_err(Failure::usage)?;
+    block_on(async {
+        let running =
+            boot::start(config).await.map_err(|error| Failure::new(format!("{error:#}")))?;
+        running.ready().await?;
+        let client = Client::connect(running.endpoint()).await?;
+        let result = work(client).await;
+        running.drain(GRACE).await;
+        result
+    })
+}
+
+fn flags(model: &str) -> Table {
+    let section = |key: &str, value: &str| {
+        Value::Table(Table::from_iter([(key.to_owned(), Value::String(value.to_owned()))]))
+    };
+    Table::from_iter([
+        ("listen".to_owned(), section("grpc", "127.0.0.1:0")),
+        ("model".to_owned(), section("name", model)),
+    ])
+}
+
+impl From<NotServed> for Failure {
+    fn from(why: NotServed) -> Self {
+        let failure = Self::new(&why);
+        match why.hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+/// How to run an engine without a server.
+#[derive(Debug)]
+pub(super) struct EngineSettings {
+    /// Instruction set; the fastest if unset.
+    pub(super) isa: Option<String>,
+    /// 0 = one per core.
+    pub(super) threads: usize,
+    /// Tokens the KV cache must hold.
+    pub(super) kv_tokens: usize,
+    pub(super) config: EngineConfig,
+}
+
+/// Loads `model` and starts an engine over it.
+pub(super) fn engine(
+    model: &Resolved,
+    settings: &EngineSettings,
+) -> Result<(Engine, Arc<ModelFile>), Failure> {
+    let cannot = |error: &dyn std::fmt::Display| {
+        Failure::new(format!("cannot load {}: {error}", model.path.display()))
+    };
+    let isa = match &settings.isa {
+        Some(name) => named_isa(name)?,
+        None => isa().map_err(Failure::usage)?,
+    };
+    let file = Arc::new(ModelFile::open(&model.path).map_err(|error| cannot(&error))?);
+    let rows = settings.config.max_step_tokens.max(settings.config.max_running);
+    let cpu =
+        CpuConfig { max_rows: rows, ..CpuConfig::new(isa, kv_bytes(&file, settings.kv_tokens)) };
+    let executor = CpuExecutor::load(&file, cpu, Pool::new(settings.threads))
+        .map_err(|error| cannot(&error))?;
+    let engine = Engine::start(Box::new(executor), Arc::clone(&file) as _, settings.config.clone())
+        .map_err(|error| Failure::new(format!("cannot start the engine: {error}")))?;
+    Ok((engine, file))
+}
+
+/// The instruction set this process computes with unless told otherwise.
+pub(super) fn isa() -> Result<Isa, String> {
+    Isa::select()
+}
+
+fn named_isa(name: &str) -> Result<Isa, Failure> {
+    let asked = [Isa::Scalar, Isa::Avx2].into_iter().find(|isa| isa.name() == name);
+    let Some(isa) = asked else {
+        return Err(Failure::usage(format!("--isa {name} is unknown")).hint("use scalar or avx2"));
+    };
+    if isa > Isa::detect() {
+        return Err(Failure::new(format!("this machine has no {name}"))
+            .hint("leave --isa out to use the fastest it has"));
+    }
+    Ok(isa)
+}
+
+/// Bytes that surely hold the KV of `tokens` tokens, whatever its type: 4 bytes a number.
+fn kv_bytes(file: &ModelFile, tokens: usize) -> usize {
+    let per_token: usize =
+        file.plan().layers.iter().map(|layer| 2 * layer.kv_heads * layer.head_dim * 4).sum();
+    per_token * tokens
+}
