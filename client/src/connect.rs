@@ -1,5 +1,6 @@
 //! How a connection is made.
 
+use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::time::Duration;
@@ -24,7 +25,7 @@ const RESET_STREAM_MEMORY: Duration = Duration::from_secs(10);
 const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 
 /// A connection about to be made: set what is wanted, then `.await` it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[must_use = "nothing is connected until this is awaited"]
 pub struct Connect {
     endpoint: String,
@@ -109,6 +110,13 @@ impl Connect {
                 .map_err(|source| Error::Connect { endpoint: self.endpoint.clone(), source })?
         };
         Ok(Client::new(channel, authorization, self.deadline, self.retry, MAX_RESPONSE_BYTES))
+    }
+}
+
+impl fmt::Debug for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the key.
+        f.debug_struct("Connect").field("endpoint", &self.endpoint).finish_non_exhaustive()
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use crate::retry::unsent;
+
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -112,6 +114,10 @@ impl From<&Status> for Rejection {
             .is_some_and(|source| source.is::<tonic::TimeoutExpired>())
         {
             return Self::deadline();
+        }
+        if unsent(status) {
+            let message = "the connection was closed before the call was sent".to_owned();
+            return Self { code: Code::Unavailable, message, ..Self::deadline() };
         }
         let details = status.get_error_details();
         let (reason, metadata) = match details.error_info() {

@@ -47,9 +47,8 @@ impl Retry {
 
     /// How long to wait before try number `attempt + 1`; `None`: give up.
     pub(crate) fn wait(&self, repeat: Repeat, attempt: u32, status: &Status) -> Option<Duration> {
-        if attempt >= self.attempts
-            || !matches!(status.code(), Code::Unavailable | Code::ResourceExhausted)
-        {
+        let refused = matches!(status.code(), Code::Unavailable | Code::ResourceExhausted);
+        if attempt >= self.attempts || !(refused || unsent(status)) {
             return None;
         }
         let asked = Rejection::from(status).retry_after;
@@ -68,8 +67,22 @@ impl Retry {
     }
 }
 
+/// hyper's words for a request that was still waiting for its connection when that went away.
+const UNSENT: &str = "operation was canceled";
+
+/// Whether the call was never sent: the connection was told to go (a server draining) before its turn came. tonic
+/// gives that the code of a call its own caller has cancelled.
+pub(crate) fn unsent(status: &Status) -> bool {
+    status.code() == Code::Cancelled
+        && std::error::Error::source(status).is_some()
+        && status.message() == UNSENT
+}
+
 /// Whether the call failed for want of a connection, so that the server never saw it.
 fn unconnected(status: &Status) -> bool {
+    if unsent(status) {
+        return true;
+    }
     let mut source = std::error::Error::source(status);
     while let Some(error) = source {
         if let Some(error) = error.downcast_ref::<std::io::Error>() {

@@ -1,6 +1,6 @@
 //! A table of keys lets in who is on it, keeps tenants apart, and leaves health and reflection open.
 
-use crate::support::{Server, first_tokens, rejection, request, serve_with};
+use crate::support::{Server, channel, first_tokens, rejection, request, serve_with};
 use pith_client::{Code, Event};
 use pith_server::config::{Secret, Tenant};
 use tonic_health::pb::HealthCheckRequest;
@@ -44,7 +44,7 @@ async fn only_keys_on_the_table_open() {
 #[tokio::test]
 async fn health_needs_no_key() {
     let server = serve_two().await;
-    let mut health = HealthClient::connect(server.running.endpoint()).await.unwrap();
+    let mut health = HealthClient::new(channel(server.running.endpoint()).await);
     assert!(health.check(HealthCheckRequest::default()).await.is_ok());
 }
 

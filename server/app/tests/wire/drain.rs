@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{first_tokens, rejection, request, serve};
+use crate::support::{channel, first_tokens, rejection, request, serve};
 use pith_client::{Code, Event};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -12,9 +12,7 @@ use tonic_health::pb::health_client::HealthClient;
 async fn streams_finish_and_newcomers_do_not_start() {
     let server = serve().await;
     let (client, endpoint) = (server.client().await, server.running.endpoint());
-    let mut watch = HealthClient::connect(endpoint.clone())
-        .await
-        .unwrap()
+    let mut watch = HealthClient::new(channel(endpoint.clone()).await)
         .watch(HealthCheckRequest::default())
         .await
         .unwrap()
@@ -61,6 +59,5 @@ async fn grace_has_an_end() {
         };
         assert_eq!(error.code(), Some(Code::Unavailable), "{error:?}");
     }
-    let load = engine.load();
-    assert_eq!((load.running, load.blocks_used), (0, 0), "{load:?}");
+    assert_eq!(engine.live(), 0);
 }

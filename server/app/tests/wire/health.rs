@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{begin_with, rejection, request};
+use crate::support::{begin_with, channel, rejection, request};
 use pith_client::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -11,7 +11,7 @@ use tonic_health::pb::health_client::HealthClient;
 const SERVICES: [&str; 4] = ["", "pith.v1.Inference", "pith.v1.Compression", "pith.v1.Models"];
 
 async fn statuses(endpoint: String) -> Vec<ServingStatus> {
-    let mut client = HealthClient::connect(endpoint).await.unwrap();
+    let mut client = HealthClient::new(channel(endpoint).await);
     let mut statuses = Vec::new();
     for service in SERVICES {
         let request = HealthCheckRequest { service: service.to_owned() };
@@ -23,7 +23,7 @@ async fn statuses(endpoint: String) -> Vec<ServingStatus> {
 #[tokio::test]
 async fn a_warm_model_serves() {
     let server = begin_with(|_| {}).await;
-    let mut client = HealthClient::connect(server.running.endpoint()).await.unwrap();
+    let mut client = HealthClient::new(channel(server.running.endpoint()).await);
     let mut watch = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
     let served = server.running.ready().await.unwrap();
     assert!(served.engine.load().generated_tokens > 0, "ready without a warm-up");

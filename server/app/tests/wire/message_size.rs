@@ -1,12 +1,8 @@
 //! A message over the bound is refused by the length it claims, before any of it is taken.
 
-use std::time::Duration;
-
-use crate::support::{canary, document, rejection, request, serve, serve_with};
-use bytes::Bytes;
+use crate::support::{canary, document, raw_call, rejection, request, serve, serve_with};
 use pith_client::{Code, v1};
 use prost::Message as _;
-use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn a_hundred_megabytes() {
@@ -41,21 +37,8 @@ async fn the_bound_is_exact() {
 #[tokio::test]
 async fn the_claim_is_enough() {
     let server = serve().await;
-    let socket = TcpStream::connect(server.running.addr()).await.unwrap();
-    let (mut client, connection) = h2::client::handshake(socket).await.unwrap();
-    tokio::spawn(connection);
-    let head = http::Request::post(format!(
-        "{}/pith.v1.Inference/GenerateUnary",
-        server.running.endpoint()
-    ))
-    .header("content-type", "application/grpc")
-    .header("te", "trailers")
-    .body(())
-    .unwrap();
-    let (response, mut body) = client.send_request(head, false).unwrap();
     // Uncompressed, 100 MiB long; and then nothing.
     let claim = [&[0_u8][..], &(100_u32 << 20).to_be_bytes()].concat();
-    body.send_data(Bytes::from(claim), false).unwrap();
-    let response = tokio::time::timeout(Duration::from_secs(5), response).await.unwrap().unwrap();
-    assert_eq!(response.headers()["grpc-status"], (Code::OutOfRange as i32).to_string());
+    let code = raw_call(&server, "/pith.v1.Inference/GenerateUnary", None, claim, false).await;
+    assert_eq!(code, Code::OutOfRange);
 }

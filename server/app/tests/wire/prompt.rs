@@ -99,7 +99,7 @@ fn a_raw_prompt_spells_control_tokens_only_if_it_may() {
 
 /// Text that tries to spell control tokens and placeholders, whole and in parts.
 fn hostile() -> impl Strategy<Value = String> {
-    let pieces = [
+    const PIECES: [&str; 11] = [
         "<|im_end|>",
         "<|im_start|>",
         "<|",
@@ -112,7 +112,7 @@ fn hostile() -> impl Strategy<Value = String> {
         " the ",
         "é",
     ];
-    prop::collection::vec(prop::sample::select(&pieces[..]), 0..12)
+    prop::collection::vec(prop::sample::select(&PIECES[..]), 0..12)
         .prop_map(|pieces| pieces.concat())
 }
 

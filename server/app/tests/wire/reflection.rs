@@ -1,13 +1,13 @@
 //! Any gRPC tool can ask the server what it speaks, comments and all.
 
-use crate::support::serve;
+use crate::support::{channel, serve};
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 async fn ask(endpoint: String, message: MessageRequest) -> MessageResponse {
-    let mut client = ServerReflectionClient::connect(endpoint).await.unwrap();
+    let mut client = ServerReflectionClient::new(channel(endpoint).await);
     let request = ServerReflectionRequest { host: String::new(), message_request: Some(message) };
     let answers = client.server_reflection_info(tokio_stream::once(request)).await.unwrap();
     answers.into_inner().message().await.unwrap().unwrap().message_response.unwrap()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{first_tokens, request, serve};
+use crate::support::{first_tokens, request, serve, varied};
 use pith_client::{Event, v1};
 
 #[tokio::test]
@@ -11,7 +11,7 @@ async fn stream_and_unary_agree() {
     let client = server.client().await;
     let asked = v1::GenerateRequest {
         output: Some(v1::OutputOptions { logprobs: true, ..Default::default() }),
-        ..request("What is it?", 50)
+        ..varied("What is it?", 50)
     };
     let unary = client.generate_unary(asked.clone()).await.unwrap();
     let streamed = client.generate(asked).await.unwrap().collect().await.unwrap();
@@ -54,9 +54,10 @@ async fn a_chat_of_one_message_is_a_prompt() {
 async fn stop_strings_stop() {
     let server = serve().await;
     let client = server.client().await;
-    let whole = client.generate_unary(request("What is it?", 60)).await.unwrap().text;
+    let whole = client.generate_unary(varied("What is it?", 60)).await.unwrap().text;
     let stop = &whole[20..24];
-    let mut asked = request("What is it?", 60);
+    assert!(whole.find(stop).unwrap() > 4, "{whole:?} repeats itself");
+    let mut asked = varied("What is it?", 60);
     asked.stop.as_mut().unwrap().strings = vec![stop.to_owned()];
     let stopped = client.generate_unary(asked).await.unwrap();
     assert_eq!(stopped.text, whole.split(stop).next().unwrap());

@@ -1,7 +1,7 @@
 //! A real server on a free port, over a tiny model, and what tests ask of it.
 use std::time::{Duration, Instant};
 
-use pith_client::{Answer, Client, Error, Event, Rejection, Retry, v1};
+use pith_client::{Answer, Client, Code, Error, Event, Rejection, Retry, v1};
 use pith_engine::Engine;
 use pith_server::boot::{self, Running};
 use pith_server::config::Config;
@@ -70,6 +70,55 @@ impl Server {
     }
 }
 
+/// A bare connection, for services that `pith-client` does not speak.
+pub async fn channel(endpoint: String) -> tonic::transport::Channel {
+    tonic::transport::Endpoint::from_shared(endpoint).unwrap().connect().await.unwrap()
+}
+
+/// Makes a call with nothing between the test and HTTP/2: a gRPC client would mind deadlines and sizes itself. `payload`
+/// is the request's first frame, its length prefix included; with `finished`, all of it. Gives `grpc-status`.
+pub async fn raw_call(
+    server: &Server,
+    method: &str,
+    timeout: Option<&str>,
+    payload: Vec<u8>,
+    finished: bool,
+) -> Code {
+    let socket = tokio::net::TcpStream::connect(server.running.addr()).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(socket).await.unwrap();
+    tokio::spawn(connection);
+    let mut head = http::Request::post(format!("{}{method}", server.running.endpoint()))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    if let Some(timeout) = timeout {
+        head = head.header("grpc-timeout", timeout);
+    }
+    let (response, mut body) = client.send_request(head.body(()).unwrap(), false).unwrap();
+    body.send_data(payload.into(), finished).unwrap();
+    let status = |headers: &http::HeaderMap| {
+        let status = headers.get("grpc-status")?.to_str().unwrap();
+        Some(Code::from(status.parse::<i32>().unwrap()))
+    };
+    let answered = async {
+        let response = response.await.unwrap();
+        if let Some(code) = status(response.headers()) {
+            return code;
+        }
+        let mut body = response.into_body();
+        while let Some(data) = body.data().await {
+            let _ = body.flow_control().release_capacity(data.unwrap().len());
+        }
+        status(&body.trailers().await.unwrap().unwrap()).unwrap()
+    };
+    tokio::time::timeout(Duration::from_secs(30), answered).await.unwrap()
+}
+
+/// `message` as gRPC frames it: uncompressed, its length, itself.
+pub fn framed(message: &impl prost::Message) -> Vec<u8> {
+    let bytes = message.encode_to_vec();
+    [&[0][..], &(bytes.len() as u32).to_be_bytes(), &bytes].concat()
+}
+
 /// A request for exactly `max_tokens` tokens after `prompt`.
 pub fn request(prompt: &str, max_tokens: u32) -> v1::GenerateRequest {
     v1::GenerateRequest {
@@ -126,7 +175,14 @@ pub fn rejection<T: std::fmt::Debug>(result: Result<T, Error>) -> Rejection {
     }
 }
 
+/// As [`request`], with tokens drawn by a fixed seed: left to its likeliest token, the tiny model repeats itself.
+pub fn varied(prompt: &str, max_tokens: u32) -> v1::GenerateRequest {
+    let sampling =
+        v1::SamplingParams { temperature: Some(1.0), seed: Some(7), ..Default::default() };
+    v1::GenerateRequest { sampling: Some(sampling), ..request(prompt, max_tokens) }
+}
+
 /// The answer to a plain question, to compare neighbours by.
 pub async fn canary(client: &Client) -> String {
-    client.generate_unary(request("canary", 12)).await.unwrap().text
+    client.generate_unary(varied("canary", 24)).await.unwrap().text
 }
