@@ -7,9 +7,13 @@ use pith_model::{ModelError, ModelFile};
 
 use super::LoadError;
 
-/// Bytes of a file held at once while a matrix is read, per worker. Large enough that a read costs
+/// Bytes of a file held at once while a matrix is read, per worker: large enough that a read costs
 /// more than its call, small enough to stay in the caches until repacked.
 const PIECE_BYTES: usize = 512 << 10;
+
+/// Most pieces a tensor comes in, however large it is: a [`MatrixBuilder`] moves its rows whenever
+/// more arrive.
+const MOST_PIECES: usize = 16;
 
 /// All weights of a model, beside the plan that says how they are put together.
 #[derive(Debug)]
@@ -184,7 +188,8 @@ fn read_matrix(file: &ModelFile, segments: &[String]) -> Result<Matrix, LoadErro
         let tensor = file.tensor(name).ok_or_else(|| shape("is missing".to_owned()))?;
         let building = builder.get_or_insert_with(|| MatrixBuilder::new(tensor.cols));
         building.segment(quant(tensor.kind)).map_err(shape)?;
-        let rows_at_once = (PIECE_BYTES / tensor.row_bytes.max(1)).max(1);
+        let rows_at_once =
+            (PIECE_BYTES / tensor.row_bytes.max(1)).max(tensor.rows.div_ceil(MOST_PIECES)).max(1);
         for first in (0..tensor.rows).step_by(rows_at_once) {
             let rows = first..tensor.rows.min(first + rows_at_once);
             piece.resize(rows.len() * tensor.row_bytes, 0);
