@@ -13,6 +13,9 @@ use crate::boot::{self, NotServed, Running, Served};
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::{drain, telemetry};
 
+/// Signals closer together than this are one.
+const SAME_SIGNAL: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Serve a model over gRPC.
 ///
 /// Settings come from the defaults, then --config, then PITH_* variables, then these flags.
@@ -129,13 +132,22 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let drained = tokio::select! {
         drained = running.drain(grace) => drained,
         // Told twice: now.
-        _ = drain::signal() => return Ok(()),
+        () = impatience() => return Ok(()),
     };
     if drained.cut_off > 0 {
         tracing::warn!(calls = drained.cut_off, "the grace was over before these were done");
     }
     tracing::info!(seconds = drained.seconds, "drained");
     Ok(())
+}
+
+/// Returns when the process is told again, a while after the first time: some supervisors (`timeout` of coreutils) send
+/// one signal to the process and the same to its group.
+async fn impatience() {
+    tokio::time::sleep(SAME_SIGNAL).await;
+    if drain::signal().await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// What an operator wants to know, and a line to try.

@@ -14,6 +14,7 @@ mod health;
 mod message_size;
 mod never_silent;
 mod prompt;
+mod real_model;
 mod reflection;
 mod streams;
 mod vanish;

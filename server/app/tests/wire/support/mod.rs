@@ -175,7 +175,8 @@ pub fn rejection<T: std::fmt::Debug>(result: Result<T, Error>) -> Rejection {
     }
 }
 
-/// As [`request`], with tokens drawn by a fixed seed: left to its likeliest token, the tiny model repeats itself.
+/// As [`request`], with tokens drawn by a fixed seed: left to its likeliest token, the tiny model soon
+/// goes in circles.
 pub fn varied(prompt: &str, max_tokens: u32) -> v1::GenerateRequest {
     let sampling =
         v1::SamplingParams { temperature: Some(1.0), seed: Some(7), ..Default::default() };

@@ -52,14 +52,20 @@ pub fn model_with(template: Option<&str>) -> Vec<u8> {
     }
 
     let mut dice = Dice(7);
-    // The embeddings are the output too: small rows are never the likeliest token.
-    let mut embeddings = dice.numbers(tokens.len() * HIDDEN, 1.0);
-    for (token, row) in tokens.iter().zip(embeddings.chunks_mut(HIDDEN)) {
+    file.tensor(
+        "token_embd.weight",
+        HIDDEN,
+        tokens.len(),
+        dice.numbers(tokens.len() * HIDDEN, 1.0),
+    );
+    // An output of its own: a tied one would repeat the last token. Small rows are never the likeliest.
+    let mut output = dice.numbers(tokens.len() * HIDDEN, 1.0);
+    for (token, row) in tokens.iter().zip(output.chunks_mut(HIDDEN)) {
         if !token.chars().all(|c| c.is_ascii_alphanumeric()) {
             row.iter_mut().for_each(|weight| *weight *= 0.1);
         }
     }
-    file.tensor("token_embd.weight", HIDDEN, tokens.len(), embeddings);
+    file.tensor("output.weight", HIDDEN, tokens.len(), output);
     file.tensor("output_norm.weight", HIDDEN, 0, vec![1.0; HIDDEN]);
     for norm in ["attn_norm", "ffn_norm"] {
         file.tensor(&format!("blk.0.{norm}.weight"), HIDDEN, 0, vec![1.0; HIDDEN]);
