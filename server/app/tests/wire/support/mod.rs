@@ -6,28 +6,28 @@ use pith_engine::Engine;
 use pith_server::boot::{self, Running};
 use pith_server::config::Config;
 
-pub mod tiny;
+pub(crate) mod tiny;
 
 /// A server under test. Its model file lives as long as it does.
-pub struct Server {
-    pub running: Running,
+pub(crate) struct Server {
+    pub(crate) running: Running,
     _folder: tempfile::TempDir,
 }
 
 /// Serves the tiny model, ready to be called.
-pub async fn serve() -> Server {
+pub(crate) async fn serve() -> Server {
     serve_with(|_| {}).await
 }
 
 /// As [`serve`], with other settings.
-pub async fn serve_with(edit: impl FnOnce(&mut Config)) -> Server {
+pub(crate) async fn serve_with(edit: impl FnOnce(&mut Config)) -> Server {
     let server = begin_with(edit).await;
     server.running.ready().await.unwrap();
     server
 }
 
 /// As [`serve_with`], not waiting for the model.
-pub async fn begin_with(edit: impl FnOnce(&mut Config)) -> Server {
+pub(crate) async fn begin_with(edit: impl FnOnce(&mut Config)) -> Server {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.gguf");
     std::fs::write(&path, tiny::model()).unwrap();
@@ -42,20 +42,20 @@ pub async fn begin_with(edit: impl FnOnce(&mut Config)) -> Server {
 
 impl Server {
     /// A client that takes the first answer it gets.
-    pub async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         Client::connect(self.running.endpoint()).retry(Retry::never()).await.unwrap()
     }
 
-    pub async fn client_with_key(&self, key: &str) -> Client {
+    pub(crate) async fn client_with_key(&self, key: &str) -> Client {
         Client::connect(self.running.endpoint()).retry(Retry::never()).key(key).await.unwrap()
     }
 
-    pub async fn engine(&self) -> Engine {
+    pub(crate) async fn engine(&self) -> Engine {
         self.running.ready().await.unwrap().engine.clone()
     }
 
     /// Waits until nothing runs, and checks that no block is lost.
-    pub async fn idle(&self) {
+    pub(crate) async fn idle(&self) {
         let engine = self.engine().await;
         let begun = Instant::now();
         loop {
@@ -71,13 +71,13 @@ impl Server {
 }
 
 /// A bare connection, for services that `pith-client` does not speak.
-pub async fn channel(endpoint: String) -> tonic::transport::Channel {
+pub(crate) async fn channel(endpoint: String) -> tonic::transport::Channel {
     tonic::transport::Endpoint::from_shared(endpoint).unwrap().connect().await.unwrap()
 }
 
 /// Makes a call with nothing between the test and HTTP/2: a gRPC client would mind deadlines and sizes itself. `payload`
 /// is the request's first frame, its length prefix included; with `finished`, all of it. Gives `grpc-status`.
-pub async fn raw_call(
+pub(crate) async fn raw_call(
     server: &Server,
     method: &str,
     timeout: Option<&str>,
@@ -114,13 +114,13 @@ pub async fn raw_call(
 }
 
 /// `message` as gRPC frames it: uncompressed, its length, itself.
-pub fn framed(message: &impl prost::Message) -> Vec<u8> {
+pub(crate) fn framed(message: &impl prost::Message) -> Vec<u8> {
     let bytes = message.encode_to_vec();
     [&[0][..], &(bytes.len() as u32).to_be_bytes(), &bytes].concat()
 }
 
 /// A request for exactly `max_tokens` tokens after `prompt`.
-pub fn request(prompt: &str, max_tokens: u32) -> v1::GenerateRequest {
+pub(crate) fn request(prompt: &str, max_tokens: u32) -> v1::GenerateRequest {
     v1::GenerateRequest {
         prompt: prompt.to_owned(),
         stop: Some(v1::StopConditions {
@@ -132,12 +132,12 @@ pub fn request(prompt: &str, max_tokens: u32) -> v1::GenerateRequest {
     }
 }
 
-pub fn document(id: &str, text: &str) -> v1::Document {
+pub(crate) fn document(id: &str, text: &str) -> v1::Document {
     v1::Document { id: id.to_owned(), text: text.to_owned(), ..Default::default() }
 }
 
 /// A policy that keeps `tokens` tokens of context.
-pub fn retrieve(tokens: u32) -> v1::CompressionPolicy {
+pub(crate) fn retrieve(tokens: u32) -> v1::CompressionPolicy {
     v1::CompressionPolicy {
         mode: v1::CompressionMode::Retrieve.into(),
         budget: Some(v1::compression_policy::Budget::MaxContextTokens(tokens)),
@@ -146,7 +146,7 @@ pub fn retrieve(tokens: u32) -> v1::CompressionPolicy {
 }
 
 /// A text of `sections` paragraphs about different things, each with a sentence only it has.
-pub fn essay(sections: usize) -> String {
+pub(crate) fn essay(sections: usize) -> String {
     let section = |n: usize| {
         format!(
             "The harbour of town number {n} was built by masons. Its lighthouse is {n} metres tall. \
@@ -157,7 +157,7 @@ pub fn essay(sections: usize) -> String {
 }
 
 /// Skips to the first tokens.
-pub async fn first_tokens(answer: &mut Answer) -> v1::TokenChunk {
+pub(crate) async fn first_tokens(answer: &mut Answer) -> v1::TokenChunk {
     loop {
         match answer.next().await.unwrap().unwrap() {
             Event::Tokens(chunk) if !chunk.tokens.is_empty() => return chunk,
@@ -168,7 +168,7 @@ pub async fn first_tokens(answer: &mut Answer) -> v1::TokenChunk {
 }
 
 /// What the server said no with.
-pub fn rejection<T: std::fmt::Debug>(result: Result<T, Error>) -> Rejection {
+pub(crate) fn rejection<T: std::fmt::Debug>(result: Result<T, Error>) -> Rejection {
     match result {
         Err(Error::Rejected(rejection)) => *rejection,
         other => panic!("not rejected: {other:?}"),
@@ -177,13 +177,13 @@ pub fn rejection<T: std::fmt::Debug>(result: Result<T, Error>) -> Rejection {
 
 /// As [`request`], with tokens drawn by a fixed seed: left to its likeliest token, the tiny model soon
 /// goes in circles.
-pub fn varied(prompt: &str, max_tokens: u32) -> v1::GenerateRequest {
+pub(crate) fn varied(prompt: &str, max_tokens: u32) -> v1::GenerateRequest {
     let sampling =
         v1::SamplingParams { temperature: Some(1.0), seed: Some(7), ..Default::default() };
     v1::GenerateRequest { sampling: Some(sampling), ..request(prompt, max_tokens) }
 }
 
 /// The answer to a plain question, to compare neighbours by.
-pub async fn canary(client: &Client) -> String {
+pub(crate) async fn canary(client: &Client) -> String {
     client.generate_unary(varied("canary", 24)).await.unwrap().text
 }

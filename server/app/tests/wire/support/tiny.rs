@@ -9,19 +9,19 @@ const FEED_FORWARD: usize = 48;
 const HEADS: usize = 2;
 const HEAD_DIM: usize = 16;
 /// Control tokens, first of the vocabulary. The first is BOS and EOS, though prompts do not begin with it.
-pub const CONTROL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
+pub(crate) const CONTROL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
 const MERGES: [&str; 6] = ["t h", "th e", "i n", "e r", "Ġ the", "a n"];
 
 const TEMPLATE: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n\
                         {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
 /// The bytes of the GGUF file.
-pub fn model() -> Vec<u8> {
+pub(crate) fn model() -> Vec<u8> {
     model_with(Some(TEMPLATE))
 }
 
 /// As [`model`], with another chat template or none.
-pub fn model_with(template: Option<&str>) -> Vec<u8> {
+pub(crate) fn model_with(template: Option<&str>) -> Vec<u8> {
     let bytes: Vec<String> = (0..=255).map(|byte| spelled(byte).to_string()).collect();
     let merged: BTreeSet<String> = MERGES.iter().map(|merge| merge.replace(' ', "")).collect();
     let control = CONTROL.iter().map(|token| (*token).to_owned());
