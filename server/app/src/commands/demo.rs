@@ -13,7 +13,7 @@ use crate::hub::{self, Hub, HubError};
 /// The document of the catalogue that is asked about.
 const DOCUMENT: &str = "trac-guide";
 /// A question that one passage of it answers.
-const QUESTION: &str = "Which command creates a backup of a Trac environment?";
+const QUESTION: &str = "How is a CamelCase word with no corresponding Wiki page rendered?";
 
 /// Arguments of `pith demo`.
 #[derive(Debug, Args)]
@@ -24,8 +24,8 @@ pub struct DemoArgs {
     /// A name from `pith models` or a GGUF file
     #[arg(long, value_name = "NAME|FILE", default_value = hub::DEFAULT_MODEL)]
     model: String,
-    /// Most tokens of the document that reach the model
-    #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Most tokens of the document that reach the model; so small a one reads little at once
+    #[arg(long, value_name = "TOKENS", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     budget: u32,
     /// Most tokens of the answer
     #[arg(long, value_name = "TOKENS", default_value_t = 96, value_parser = clap::value_parser!(u32).range(1..))]
