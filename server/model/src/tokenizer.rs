@@ -158,7 +158,7 @@ impl Tokenizer {
             } else {
                 let mut shifted = |id, from, to| emit(id, start + from, start + to);
                 match &self.model {
-                    Model::Bpe(bpe) => bpe.encode(&text[start..end], &mut merger, &mut shifted),
+                    Model::Bpe(bpe) => bpe.encode(&text[start..end], &mut shifted),
                     Model::Spm(spm) => {
                         spm.encode(&text[start..end], begins, &mut merger, &mut shifted)
                     }

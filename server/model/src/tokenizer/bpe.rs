@@ -1,31 +1,22 @@
 //! Byte-level BPE (`tokenizer.ggml.model` = `gpt2`): words of bytes, merged by rank.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::merge::{Join, Merger};
+use tokenizers::Model;
+use tokenizers::models::bpe::{BPE, Merges, Vocab as Ids};
+
 use super::split::Split;
 use super::vocab::{Kind, Vocab};
 use crate::ModelError;
 
-/// A merge whose left token is given by its place in [`Bpe::merges`].
-#[derive(Debug, Clone, Copy)]
-struct Merge {
-    right: u32,
-    rank: u32,
-    id: u32,
-}
-
-/// The model; ids are the vocabulary's.
+/// The model; ids are the vocabulary's. Words are found by [`Split`] and merged by `tokenizers`, each on its own.
 #[derive(Debug)]
 pub(super) struct Bpe {
     split: Split,
-    /// Token of each byte. Vocabularies may lack bytes that their training text did not contain.
-    bytes: [Option<u32>; 256],
-    /// Merges by left token (`merges[first[left]..first[left + 1]]`), then right token.
-    merges: Vec<Merge>,
-    first: Vec<u32>,
-    /// Tokens that a whole word may be, by their bytes; empty unless the split takes whole words.
-    words: HashMap<Box<[u8]>, u32>,
+    merging: BPE,
+    /// Ids from here on stand for bytes without a token, and only [`Self::merging`] knows them.
+    /// Vocabularies may lack bytes that their training text did not contain.
+    vocab: u32,
     /// Stands for a byte without a token; absent, such a byte is left out.
     unknown: Option<u32>,
 }
@@ -45,45 +36,30 @@ impl Bpe {
                 "tokenizer.ggml.merges is missing or empty".to_owned(),
             ));
         }
+        // Ordinary text never becomes a control token, whatever the merges say.
         let ordinary =
             |id: u32| matches!(kinds[id as usize], Kind::Normal | Kind::UserDefined | Kind::Unused);
-        let mut bytes = [None; 256];
-        for (byte, slot) in (0..=255).zip(&mut bytes) {
-            let mut utf8 = [0; 4];
-            let spelled: &str = spell(byte).encode_utf8(&mut utf8);
-            *slot = ids.get(spelled).copied().filter(|&id| ordinary(id));
+        let merges = merges(&vocab.merges, ids, ordinary)?;
+        let mut known: Ids = (0u32..)
+            .zip(&vocab.tokens)
+            .filter(|&(id, token)| ordinary(id) && !token.is_empty())
+            .map(|(id, token)| (token.clone(), id))
+            .collect();
+        // Characters outside its vocabulary would vanish before merging, and their neighbours become neighbours
+        // of each other.
+        let count = vocab.tokens.len() as u32;
+        for byte in 0..=255 {
+            known.entry(spell(byte).to_string()).or_insert(count.saturating_add(u32::from(byte)));
         }
-        let mut pairs = Vec::with_capacity(vocab.merges.len());
-        for (rank, merge) in (0u32..).zip(&vocab.merges) {
-            let Some((left, right, id)) = resolve(merge, ids) else {
-                return Err(ModelError::Invalid(format!(
-                    "merge {rank} ({merge:?}) does not join two tokens into a third"
-                )));
-            };
-            // Ordinary text never becomes a control token, whatever the merges say.
-            if ordinary(id) {
-                pairs.push((left, Merge { right, rank, id }));
-            }
-        }
-        // A pair listed twice keeps its best rank.
-        pairs.sort_unstable_by_key(|&(left, merge)| (left, merge.right, merge.rank));
-        pairs.dedup_by_key(|&mut (left, merge)| (left, merge.right));
-        let mut first = vec![0; vocab.tokens.len() + 1];
-        for &(left, _) in &pairs {
-            first[left as usize + 1] += 1;
-        }
-        for left in 1..first.len() {
-            first[left] += first[left - 1];
-        }
-        let words = if split.whole_words {
-            let spelled = (0u32..).zip(&vocab.tokens).filter(|&(id, _)| ordinary(id));
-            spelled.filter_map(|(id, token)| Some((unspell(token)?.into(), id))).collect()
-        } else {
-            HashMap::new()
-        };
+        let merging = BPE::builder()
+            .vocab_and_merges(known, merges)
+            .ignore_merges(split.whole_words)
+            // Its cache would keep words of one caller's text, and show in its timing who used them before.
+            .cache_capacity(0)
+            .build()
+            .map_err(|error| ModelError::Invalid(format!("tokenizer.ggml.merges: {error}")))?;
         let unknown = vocab.unk.filter(|&id| kinds[id as usize] != Kind::Control);
-        let merges = pairs.into_iter().map(|(_, merge)| merge).collect();
-        Ok(Self { split, bytes, merges, first, words, unknown })
+        Ok(Self { split, merging, vocab: count, unknown })
     }
 
     /// Whether prompts begin with BOS when the file does not say.
@@ -91,46 +67,53 @@ impl Bpe {
         self.split.bos
     }
 
-    /// Gives each token of `text` and its byte range to `emit`, in order.
-    pub(super) fn encode(
-        &self,
-        text: &str,
-        merger: &mut Merger,
-        emit: &mut impl FnMut(u32, usize, usize),
-    ) {
-        self.split.words(text, &mut |start, end| {
-            let word = &text.as_bytes()[start..end];
-            if let Some(&id) = self.words.get(word) {
-                emit(id, start, end);
-                return;
-            }
-            merger.clear();
-            for (at, &byte) in word.iter().enumerate() {
-                merger.push(start + at, start + at + 1, self.bytes[usize::from(byte)]);
-            }
-            merger.run(|left, right| self.join(left.id?, right.id?));
-            for symbol in merger.symbols() {
-                if let Some(id) = symbol.id.or(self.unknown) {
-                    emit(id, symbol.start as usize, symbol.end as usize);
+    /// Gives each token of `text` and its byte range to `emit`, in order. Time is `O(n log n)` in the longest
+    /// word, linear in the rest.
+    pub(super) fn encode(&self, text: &str, emit: &mut impl FnMut(u32, usize, usize)) {
+        let mut spelled = String::new();
+        self.split.words(text, &mut |mut start, end| {
+            spelled.clear();
+            spelled.extend(text.as_bytes()[start..end].iter().copied().map(spell));
+            // Only a token for the unknown that is itself unknown can fail, and none is set.
+            let tokens = self.merging.tokenize(&spelled).unwrap_or_default();
+            for token in tokens {
+                let (from, to) = token.offsets;
+                // One character is one byte.
+                let next = start + spelled[from..to].chars().count();
+                if let Some(id) = Some(token.id).filter(|&id| id < self.vocab).or(self.unknown) {
+                    emit(id, start, next);
                 }
+                start = next;
             }
+            debug_assert_eq!(start, end, "tokens tile the word");
         });
-    }
-
-    fn join(&self, left: u32, right: u32) -> Option<Join> {
-        let range = self.first[left as usize] as usize..self.first[left as usize + 1] as usize;
-        let merges = &self.merges[range];
-        let found = merges.binary_search_by_key(&right, |merge| merge.right).ok()?;
-        let Merge { rank, id, .. } = merges[found];
-        Some(Join { rank, id })
     }
 }
 
-/// The tokens a line of the merge list joins, and the one it makes.
-fn resolve(merge: &str, ids: &HashMap<String, u32>) -> Option<(u32, u32, u32)> {
-    let (left, right) = merge.split_once(' ')?;
-    let id = *ids.get(&[left, right].concat())?;
-    Some((*ids.get(left)?, *ids.get(right)?, id))
+/// The merges that text can reach, best first, each pair once.
+fn merges(
+    lines: &[String],
+    ids: &HashMap<String, u32>,
+    ordinary: impl Fn(u32) -> bool,
+) -> Result<Merges, ModelError> {
+    let mut merges = Merges::with_capacity(lines.len());
+    let mut seen = HashSet::with_capacity(lines.len());
+    for (rank, merge) in lines.iter().enumerate() {
+        let resolved = merge.split_once(' ').and_then(|(left, right)| {
+            let joined = *ids.get(&[left, right].concat())?;
+            Some((left, right, [*ids.get(left)?, *ids.get(right)?, joined]))
+        });
+        let Some((left, right, named)) = resolved else {
+            return Err(ModelError::Invalid(format!(
+                "merge {rank} ({merge:?}) does not join two tokens into a third"
+            )));
+        };
+        // A pair listed twice keeps its best rank.
+        if named.into_iter().all(&ordinary) && seen.insert((named[0], named[1])) {
+            merges.push((left.to_owned(), right.to_owned()));
+        }
+    }
+    Ok(merges)
 }
 
 /// The printable character that byte-level vocabularies (GPT-2's `bytes_to_unicode`) write for `byte`:
@@ -146,7 +129,7 @@ fn spell(byte: u8) -> char {
 }
 
 /// The byte that `spelled` stands for.
-fn unspell_char(spelled: char) -> Option<u8> {
+fn unspell(spelled: char) -> Option<u8> {
     match u32::from(spelled) {
         code @ (0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF) => u8::try_from(code).ok(),
         code @ 0x100..=0x120 => u8::try_from(code - 0x100).ok(),
@@ -156,17 +139,12 @@ fn unspell_char(spelled: char) -> Option<u8> {
     }
 }
 
-/// The bytes `token` spells, if all of it is in the byte alphabet.
-fn unspell(token: &str) -> Option<Vec<u8>> {
-    token.chars().map(unspell_char).collect()
-}
-
 /// The bytes `token` stands for; characters outside the byte alphabet stand for themselves.
 pub(super) fn token_bytes(token: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(token.len());
     let mut utf8 = [0; 4];
     for spelled in token.chars() {
-        match unspell_char(spelled) {
+        match unspell(spelled) {
             Some(byte) => bytes.push(byte),
             None => bytes.extend_from_slice(spelled.encode_utf8(&mut utf8).as_bytes()),
         }

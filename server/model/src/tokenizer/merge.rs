@@ -1,4 +1,4 @@
-//! Bigram merging: the part BPE and SentencePiece share.
+//! Bigram merging: neighbouring symbols joined, best pair first, as SentencePiece does.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,7 +13,7 @@ pub(super) struct Symbol {
     pub(super) start: u32,
     /// Past its last byte.
     pub(super) end: u32,
-    /// Its token, if it is one.
+    /// The token it was joined into; none while it is as pushed.
     pub(super) id: Option<u32>,
     prev: u32,
     next: u32,
@@ -57,7 +57,7 @@ impl Merger {
     }
 
     /// Appends a symbol; symbols follow each other without gaps.
-    pub(super) fn push(&mut self, start: usize, end: usize, id: Option<u32>) {
+    pub(super) fn push(&mut self, start: usize, end: usize) {
         let index = self.symbols.len() as u32;
         if let Some(last) = self.symbols.last_mut() {
             last.next = index;
@@ -66,7 +66,7 @@ impl Merger {
         self.symbols.push(Symbol {
             start: start as u32,
             end: end as u32,
-            id,
+            id: None,
             prev,
             next: NONE,
             live: true,

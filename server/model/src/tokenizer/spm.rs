@@ -110,7 +110,7 @@ impl Spm {
     ) {
         merger.clear();
         for (at, c) in spelled[start..end].char_indices() {
-            merger.push(start + at, start + at + c.len_utf8(), None);
+            merger.push(start + at, start + at + c.len_utf8());
         }
         let entry = |from: u32, to: u32| {
             let (from, to) = (from as usize, to as usize);

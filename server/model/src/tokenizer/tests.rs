@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::merge::{Join, Merger};
+use super::merge::{Join, Merger, Symbol};
 use super::special::Specials;
 use super::split::Split;
 use super::*;
@@ -383,12 +383,12 @@ proptest! {
             Some(Join { rank: table[place].2, id: 3 + place as u32 % 3 })
         };
         let mut merger = Merger::default();
-        merger.clear();
-        for (at, &letter) in letters.iter().enumerate() {
-            merger.push(at, at + 1, Some(letter));
+        for at in 0..letters.len() {
+            merger.push(at, at + 1);
         }
-        merger.run(|left, right| join(left.id?, right.id?));
-        let found: Vec<u32> = merger.symbols().map(|symbol| symbol.id.unwrap()).collect();
+        let id = |symbol: &Symbol| symbol.id.unwrap_or(letters[symbol.start as usize]);
+        merger.run(|left, right| join(id(left), id(right)));
+        let found: Vec<u32> = merger.symbols().map(id).collect();
         prop_assert_eq!(found, merged_slowly(&letters, join));
     }
 
