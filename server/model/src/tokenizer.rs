@@ -9,8 +9,7 @@ mod spm;
 mod tests;
 mod vocab;
 
-use std::collections::HashMap;
-
+use ahash::AHashMap;
 pub use vocab::Vocab;
 
 use self::bpe::Bpe;
@@ -40,11 +39,14 @@ pub enum Special {
     Plain,
 }
 
+/// Tokens by spelling, but for empty ones.
+type Ids = AHashMap<String, u32>;
+
 /// How ordinary text becomes tokens.
 #[derive(Debug)]
 enum Model {
-    Bpe(Bpe),
-    Spm(Spm),
+    Bpe(Box<Bpe>),
+    Spm(Box<Spm>),
 }
 
 /// The tokenizer of one model. Cheap to share; encoding is thread-safe.
@@ -53,7 +55,7 @@ pub struct Tokenizer {
     model: Model,
     specials: Specials,
     pieces: Vec<String>,
-    ids: HashMap<String, u32>,
+    ids: Ids,
     kinds: Vec<Kind>,
     /// [`Self::bytes`] of all tokens, end to end; token `id` is `ends[id - 1]..ends[id]`.
     text: Vec<u8>,
@@ -72,7 +74,7 @@ impl Tokenizer {
     /// guess: wrong tokens make a model worse without a sign.
     pub fn from_vocab(vocab: Vocab) -> Result<Self, ModelError> {
         let kinds = vocab.kinds()?;
-        let mut ids = HashMap::with_capacity(vocab.tokens.len());
+        let mut ids = Ids::with_capacity(vocab.tokens.len());
         for (id, token) in (0u32..).zip(&vocab.tokens) {
             // An empty token is a hole in the vocabulary: no text becomes it.
             if !token.is_empty()
@@ -86,9 +88,9 @@ impl Tokenizer {
             "gpt2" => {
                 let bpe = Bpe::new(&vocab, &kinds, &ids)?;
                 let bos = bpe.default_bos();
-                (Model::Bpe(bpe), bos)
+                (Model::Bpe(Box::new(bpe)), bos)
             }
-            "llama" => (Model::Spm(Spm::new(&vocab, &kinds)?), true),
+            "llama" => (Model::Spm(Box::new(Spm::new(&vocab, &kinds)?)), true),
             other => {
                 return Err(ModelError::Unsupported(format!("tokenizer.ggml.model {other:?}")));
             }
@@ -160,7 +162,7 @@ impl Tokenizer {
                 match &self.model {
                     Model::Bpe(bpe) => bpe.encode(&text[start..end], &mut shifted),
                     Model::Spm(spm) => {
-                        spm.encode(&text[start..end], begins, &mut merger, &mut shifted)
+                        spm.encode(&self.ids, &text[start..end], begins, &mut merger, &mut shifted)
                     }
                 }
             }

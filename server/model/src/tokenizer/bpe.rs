@@ -1,15 +1,18 @@
 //! Byte-level BPE (`tokenizer.ggml.model` = `gpt2`): words of bytes, merged by rank.
 
-use std::collections::{HashMap, HashSet};
-
+use ahash::AHashSet;
 use tokenizers::Model;
-use tokenizers::models::bpe::{BPE, Merges, Vocab as Ids};
+use tokenizers::models::bpe::{BPE, Merges};
 
+use super::Ids;
 use super::split::Split;
 use super::vocab::{Kind, Vocab};
 use crate::ModelError;
 
 /// The model; ids are the vocabulary's. Words are found by [`Split`] and merged by `tokenizers`, each on its own.
+///
+/// That crate takes a pair in its queue for current if it still joins into the same token. This is exact because no
+/// two tokens are spelled alike, which [`super::Tokenizer::from_vocab`] checks.
 #[derive(Debug)]
 pub(super) struct Bpe {
     split: Split,
@@ -22,11 +25,7 @@ pub(super) struct Bpe {
 }
 
 impl Bpe {
-    pub(super) fn new(
-        vocab: &Vocab,
-        kinds: &[Kind],
-        ids: &HashMap<String, u32>,
-    ) -> Result<Self, ModelError> {
+    pub(super) fn new(vocab: &Vocab, kinds: &[Kind], ids: &Ids) -> Result<Self, ModelError> {
         let Some(pre) = &vocab.pre else {
             return Err(ModelError::Unsupported("tokenizer.ggml.pre is missing".to_owned()));
         };
@@ -93,11 +92,11 @@ impl Bpe {
 /// The merges that text can reach, best first, each pair once.
 fn merges(
     lines: &[String],
-    ids: &HashMap<String, u32>,
+    ids: &Ids,
     ordinary: impl Fn(u32) -> bool,
 ) -> Result<Merges, ModelError> {
     let mut merges = Merges::with_capacity(lines.len());
-    let mut seen = HashSet::with_capacity(lines.len());
+    let mut seen = AHashSet::with_capacity(lines.len());
     for (rank, merge) in lines.iter().enumerate() {
         let resolved = merge.split_once(' ').and_then(|(left, right)| {
             let joined = *ids.get(&[left, right].concat())?;

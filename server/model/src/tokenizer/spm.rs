@@ -1,7 +1,6 @@
 //! SentencePiece BPE (`tokenizer.ggml.model` = `llama`): characters merged by score, bytes where no token fits.
 
-use std::collections::HashMap;
-
+use super::Ids;
 use super::merge::{Join, Merger};
 use super::vocab::{Kind, Vocab};
 use crate::ModelError;
@@ -9,19 +8,12 @@ use crate::ModelError;
 /// What SentencePiece writes for a space (U+2581).
 pub(super) const SPACE: char = '\u{2581}';
 
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    id: u32,
-    /// Place of its score, best first; equal scores share it.
-    rank: u32,
-}
-
 /// The model; ids are the vocabulary's.
 #[derive(Debug)]
 pub(super) struct Spm {
-    /// Tokens that text may become, by spelling.
-    tokens: HashMap<Box<str>, Entry>,
-    /// Longest key of `tokens`, bytes.
+    /// Place of each token's score, best first; equal scores share it. None: text may not become the token.
+    ranks: Vec<Option<u32>>,
+    /// Longest token that text may become, bytes.
     longest: usize,
     bytes: [Option<u32>; 256],
     /// Stands for a character that has neither a token nor byte tokens.
@@ -50,24 +42,24 @@ impl Spm {
                 "tokenizer.ggml.remove_extra_whitespaces".to_owned(),
             ));
         }
-        let ranks = ranks(&vocab.scores);
+        let mut ranks: Vec<Option<u32>> = ranks(&vocab.scores).into_iter().map(Some).collect();
         let mut bytes = [None; 256];
-        let mut tokens: HashMap<Box<str>, Entry> = HashMap::with_capacity(vocab.tokens.len());
-        let mut words = true;
+        let (mut words, mut longest) = (true, 0);
         for (id, token) in (0u32..).zip(&vocab.tokens) {
             match kinds[id as usize] {
-                Kind::Byte(byte) => bytes[usize::from(byte)] = Some(id),
                 Kind::Normal | Kind::UserDefined | Kind::Unused => {
                     words &= !space_inside(token);
-                    tokens.insert(token.as_str().into(), Entry { id, rank: ranks[id as usize] });
+                    longest = longest.max(token.len());
+                    continue;
                 }
-                _ => {}
+                Kind::Byte(byte) => bytes[usize::from(byte)] = Some(id),
+                Kind::Control | Kind::Unknown => {}
             }
+            ranks[id as usize] = None;
         }
-        let longest = tokens.keys().map(|token| token.len()).max().unwrap_or(0);
         let unknown = vocab.unk.filter(|&id| kinds[id as usize] != Kind::Control);
         Ok(Self {
-            tokens,
+            ranks,
             longest,
             bytes,
             unknown,
@@ -77,9 +69,10 @@ impl Spm {
     }
 
     /// Gives each token of `text` and its byte range to `emit`, in order. `begins`: nothing or a special token
-    /// comes before.
+    /// comes before. `ids`: those of the vocabulary.
     pub(super) fn encode(
         &self,
+        ids: &Ids,
         text: &str,
         begins: bool,
         merger: &mut Merger,
@@ -94,45 +87,50 @@ impl Spm {
         let mut start = 0;
         while start < spelled.len() {
             let end = if self.words { word_end(&spelled, start) } else { spelled.len() };
-            self.encode_word(&spelled, start, end, merger, &mut place, emit);
+            self.merge_word(ids, &spelled, start, end, merger);
+            self.emit_word(ids, &spelled, merger, &mut place, emit);
             start = end;
         }
     }
 
-    fn encode_word(
-        &self,
-        spelled: &str,
-        start: usize,
-        end: usize,
-        merger: &mut Merger,
-        place: &mut Place<'_>,
-        emit: &mut impl FnMut(u32, usize, usize),
-    ) {
+    /// The token spelled `piece`, if text may become it, and its rank.
+    fn token(&self, ids: &Ids, piece: &str) -> Option<Join> {
+        if piece.len() > self.longest {
+            return None;
+        }
+        let id = *ids.get(piece)?;
+        Some(Join { rank: self.ranks[id as usize]?, id })
+    }
+
+    fn merge_word(&self, ids: &Ids, spelled: &str, start: usize, end: usize, merger: &mut Merger) {
         merger.clear();
         for (at, c) in spelled[start..end].char_indices() {
             merger.push(start + at, start + at + c.len_utf8());
         }
-        let entry = |from: u32, to: u32| {
-            let (from, to) = (from as usize, to as usize);
-            if to - from > self.longest { None } else { self.tokens.get(&spelled[from..to]) }
-        };
-        merger.run(|left, right| {
-            entry(left.start, right.end).map(|&Entry { id, rank }| Join { rank, id })
-        });
+        merger
+            .run(|left, right| self.token(ids, &spelled[left.start as usize..right.end as usize]));
+    }
+
+    fn emit_word(
+        &self,
+        ids: &Ids,
+        spelled: &str,
+        merger: &Merger,
+        place: &mut Place<'_>,
+        emit: &mut impl FnMut(u32, usize, usize),
+    ) {
         for symbol in merger.symbols() {
             let from = place.at;
             let to = place.advance(symbol.end as usize);
-            if let Some(id) =
-                symbol.id.or_else(|| entry(symbol.start, symbol.end).map(|entry| entry.id))
-            {
+            let piece = &spelled[symbol.start as usize..symbol.end as usize];
+            if let Some(id) = symbol.id.or_else(|| self.token(ids, piece).map(|token| token.id)) {
                 emit(id, from, to);
                 continue;
             }
             // Only single characters get here: whatever was merged is a token.
-            let bytes = &spelled.as_bytes()[symbol.start as usize..symbol.end as usize];
-            let token = |&byte: &u8| self.bytes[usize::from(byte)];
-            if bytes.iter().all(|byte| token(byte).is_some()) {
-                bytes.iter().filter_map(token).for_each(|id| emit(id, from, to));
+            let byte = |byte: u8| self.bytes[usize::from(byte)];
+            if piece.bytes().all(|b| byte(b).is_some()) {
+                piece.bytes().filter_map(byte).for_each(|id| emit(id, from, to));
             } else if let Some(id) = self.unknown {
                 emit(id, from, to);
             }
@@ -175,12 +173,15 @@ fn word_end(spelled: &str, start: usize) -> usize {
 
 /// Place of each score among the distinct ones, best first.
 fn ranks(scores: &[f32]) -> Vec<u32> {
-    // -0.0 equals 0.0 but `total_cmp` tells them apart.
-    let plain = |score: f32| if score == 0.0 { 0.0 } else { score };
-    let mut order: Vec<f32> = scores.iter().map(|&score| plain(score)).collect();
-    order.sort_unstable_by(|a, b| b.total_cmp(a));
-    order.dedup();
-    let place =
-        |score: f32| order.partition_point(|other| other.total_cmp(&plain(score)).is_gt()) as u32;
-    scores.iter().map(|&score| place(score)).collect()
+    // -0.0 equals 0.0 but `total_cmp` tells them apart; the sum is 0.0 for both.
+    let score = |id: u32| scores[id as usize] + 0.0;
+    let mut order: Vec<u32> = (0..scores.len() as u32).collect();
+    order.sort_by(|&a, &b| score(b).total_cmp(&score(a)));
+    let mut ranks = vec![0; scores.len()];
+    let mut rank = 0;
+    for pair in order.windows(2) {
+        rank += u32::from(score(pair[0]) != score(pair[1]));
+        ranks[pair[1] as usize] = rank;
+    }
+    ranks
 }
