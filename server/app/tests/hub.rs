@@ -219,7 +219,7 @@ fn without_python_or_pip_the_error_says_which() {
     };
     let (absent, bare) = (world.path("absent"), world.path("bare"));
     write_script(&bare, "#!/bin/sh\necho \"$0: No module named pip\" >&2\nexit 1\n");
-    let error = hub(&[absent.clone()]).resolve("tiny").unwrap_err();
+    let error = hub(std::slice::from_ref(&absent)).resolve("tiny").unwrap_err();
     assert!(matches!(error, HubError::NoPython { .. }), "{error}");
     assert!(error.hint().contains("PYTHON"));
     let error = hub(&[absent.clone(), bare.clone()]).resolve("tiny").unwrap_err();

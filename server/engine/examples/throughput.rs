@@ -21,7 +21,13 @@ fn request(id: String, prompt: Vec<u32>, max_tokens: u32) -> GenerateRequest {
         tenant: Arc::from("bench"),
         prompt,
         sampling: SamplingParams::default(),
-        stop: StopConditions { max_tokens, min_tokens: 0, strings: Vec::new(), tokens: Vec::new(), ignore_end: true },
+        stop: StopConditions {
+            max_tokens,
+            min_tokens: 0,
+            strings: Vec::new(),
+            tokens: Vec::new(),
+            ignore_end: true,
+        },
         deadline: None,
         prefix_cache: false,
     }
@@ -52,21 +58,30 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("weights            {:8.1} MiB", executor.weight_bytes() as f64 / f64::from(1 << 20));
     let engine = Engine::start(Box::new(executor), file.clone(), EngineConfig::default())?;
     drain(engine.submit(request("first".to_owned(), vec![1, 2, 3, 4], 1))?, began)?;
-    println!("open               {opened:8.3} s\nload to 1st token  {:8.3} s", began.elapsed().as_secs_f64());
+    println!(
+        "open               {opened:8.3} s\nload to 1st token  {:8.3} s",
+        began.elapsed().as_secs_f64()
+    );
 
     let vocab = file.plan().vocab as u32;
-    let prompt = |salt: u32, length: u32| -> Vec<u32> { (0..length).map(|i| (i * 7919 + salt * 104_729) % vocab).collect() };
+    let prompt = |salt: u32, length: u32| -> Vec<u32> {
+        (0..length).map(|i| (i * 7919 + salt * 104_729) % vocab).collect()
+    };
     for length in [512, 2048, 7000] {
         let began = Instant::now();
-        let seconds = drain(engine.submit(request(format!("p{length}"), prompt(length, length), 1))?, began)?;
+        let seconds =
+            drain(engine.submit(request(format!("p{length}"), prompt(length, length), 1))?, began)?;
         println!("prefill {length:5}      {:8.1} tok/s", f64::from(length) / seconds);
     }
     for streams in [1u32, 8, 32, 64] {
         let began = Instant::now();
-        let open: Result<Vec<_>, _> =
-            (0..streams).map(|s| engine.submit(request(format!("d{streams}-{s}"), prompt(s, 128), 128))).collect();
-        let readers: Vec<_> =
-            open?.into_iter().map(|s| std::thread::spawn(move || drain(s, began).map_err(|e| e.to_string()))).collect();
+        let open: Result<Vec<_>, _> = (0..streams)
+            .map(|s| engine.submit(request(format!("d{streams}-{s}"), prompt(s, 128), 128)))
+            .collect();
+        let readers: Vec<_> = open?
+            .into_iter()
+            .map(|s| std::thread::spawn(move || drain(s, began).map_err(|e| e.to_string())))
+            .collect();
         let mut first: Vec<f64> = Vec::new();
         for reader in readers {
             first.push(reader.join().map_err(|_| "a reader panicked")??);

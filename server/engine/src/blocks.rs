@@ -192,11 +192,17 @@ impl Blocks {
         }
         for (id, block) in self.blocks.iter().enumerate() {
             if block.holders != holders[id] {
-                return Err(format!("block {id} counts {} holders, has {}", block.holders, holders[id]));
+                return Err(format!(
+                    "block {id} counts {} holders, has {}",
+                    block.holders, holders[id]
+                ));
             }
             let want = u8::from(block.holders == 0);
             if state[id] != want {
-                return Err(format!("block {id} with {} holders stands in {} idle lists", block.holders, state[id]));
+                return Err(format!(
+                    "block {id} with {} holders stands in {} idle lists",
+                    block.holders, state[id]
+                ));
             }
         }
         let published = self.blocks.iter().filter(|b| b.node.is_some()).count();

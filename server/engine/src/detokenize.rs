@@ -97,13 +97,22 @@ impl Detokenizer {
     }
 
     fn release(&mut self, last: bool) -> String {
-        let first = self.stops.iter().enumerate().filter_map(|(i, stop)| Some((self.held.find(stop.as_str())?, i))).min();
+        let first = self
+            .stops
+            .iter()
+            .enumerate()
+            .filter_map(|(i, stop)| Some((self.held.find(stop.as_str())?, i)))
+            .min();
         if let Some((at, stop)) = first {
             self.stopped = Some(stop);
             self.held.truncate(at);
             return std::mem::take(&mut self.held);
         }
-        let keep = if last { 0 } else { self.stops.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0) };
+        let keep = if last {
+            0
+        } else {
+            self.stops.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0)
+        };
         let tail = self.held.split_off(self.held.len() - keep);
         std::mem::replace(&mut self.held, tail)
     }
@@ -112,7 +121,10 @@ impl Detokenizer {
 /// Length of the longest suffix of `text` that is a proper prefix of `stop`.
 fn overlap(text: &str, stop: &str) -> usize {
     let longest = text.len().min(stop.len() - 1);
-    (1..=longest).rev().find(|&n| stop.is_char_boundary(n) && text.ends_with(&stop[..n])).unwrap_or(0)
+    (1..=longest)
+        .rev()
+        .find(|&n| stop.is_char_boundary(n) && text.ends_with(&stop[..n]))
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -140,7 +152,8 @@ mod tests {
 
     #[test]
     fn a_stop_string_over_several_tokens_is_never_shown() {
-        let (out, stopped) = run(&["END", "\n\n"], &[b"one E", b"N", b"X two\n", b"E", b"ND three", b"four"]);
+        let (out, stopped) =
+            run(&["END", "\n\n"], &[b"one E", b"N", b"X two\n", b"E", b"ND three", b"four"]);
         assert_eq!(out.concat(), "one ENX two\n");
         assert_eq!(out[0], "one ");
         assert_eq!(stopped.as_deref(), Some("END"));

@@ -11,7 +11,9 @@ use tokio::sync::oneshot;
 use crate::detokenize::Vocabulary;
 use crate::executor::{Capabilities, Executor};
 use crate::load::LoadCells;
-use crate::request::{EngineError, GenerateRequest, Load, SamplingParams, ScoreRequest, StopConditions, SubmitError};
+use crate::request::{
+    EngineError, GenerateRequest, Load, SamplingParams, ScoreRequest, StopConditions, SubmitError,
+};
 use crate::scheduler::SchedulerConfig;
 use crate::sequence::{Goal, SequenceId};
 use crate::step_loop::{Job, Message, Output, StepLoop};
@@ -110,7 +112,8 @@ impl Engine {
         config: EngineConfig,
     ) -> std::io::Result<Self> {
         let capabilities = executor.capabilities().clone();
-        let max_context = capabilities.max_context.min(capabilities.blocks * capabilities.block_size);
+        let max_context =
+            capabilities.max_context.min(capabilities.blocks * capabilities.block_size);
         let end_tokens = vocabulary.end_tokens().to_vec();
         // Room for every request that may wait, and a little for wake-ups.
         let (inbox, messages) = sync_channel(config.max_waiting + 8);
@@ -130,8 +133,11 @@ impl Engine {
             step_stretch: config.step_stretch,
             reserve_tokens: config.reserve_tokens,
         };
-        let step_loop = StepLoop::new(executor, vocabulary, scheduler, messages, Arc::clone(&shared));
-        let thread = std::thread::Builder::new().name("pith-engine".to_owned()).spawn(move || step_loop.run())?;
+        let step_loop =
+            StepLoop::new(executor, vocabulary, scheduler, messages, Arc::clone(&shared));
+        let thread = std::thread::Builder::new()
+            .name("pith-engine".to_owned())
+            .spawn(move || step_loop.run())?;
         Ok(Self(Arc::new(Inner {
             inbox,
             shared,
@@ -159,7 +165,8 @@ impl Engine {
         let Some((entry, aborted)) = self.0.registry.enter(&request.tenant, &request.id) else {
             return Err(SubmitError::DuplicateId(request.id));
         };
-        let mut held_back: Vec<u32> = self.0.end_tokens.iter().chain(&request.stop.tokens).copied().collect();
+        let mut held_back: Vec<u32> =
+            self.0.end_tokens.iter().chain(&request.stop.tokens).copied().collect();
         held_back.sort_unstable();
         held_back.dedup();
         let mut sampling = request.sampling;
@@ -173,7 +180,7 @@ impl Engine {
             sampling,
         };
         let (stream, events) = TokenStream::new(entry);
-        let writer = StreamWriter::new(events, request.stop.strings);
+        let writer = Box::new(StreamWriter::new(events, request.stop.strings));
         self.enqueue(Job {
             id,
             goal,
@@ -181,7 +188,11 @@ impl Engine {
             tokens: request.prompt,
             deadline: request.deadline,
             aborted: Some(aborted),
-            output: Output::Stream { writer, stop_tokens: request.stop.tokens, ignore_end: request.stop.ignore_end },
+            output: Output::Stream {
+                writer,
+                stop_tokens: request.stop.tokens,
+                ignore_end: request.stop.ignore_end,
+            },
             submitted: Instant::now(),
         })?;
         Ok(stream)
@@ -300,7 +311,7 @@ impl Engine {
             return Err(SubmitError::QueueFull { queued, limit });
         }
         shared.live.fetch_add(1, Ordering::AcqRel);
-        self.0.inbox.try_send(Message::Job(job)).map_err(|error| {
+        self.0.inbox.try_send(Message::Job(Box::new(job))).map_err(|error| {
             shared.queued.fetch_sub(1, Ordering::AcqRel);
             shared.live.fetch_sub(1, Ordering::AcqRel);
             match error {
@@ -350,7 +361,10 @@ fn check_sampling(p: &SamplingParams, vocab: usize) -> Result<(), SubmitError> {
         return invalid("sampling.logit_bias", "has more than 1,024 entries");
     }
     if p.logit_bias.iter().any(|&(token, bias)| token as usize >= vocab || !bias.is_finite()) {
-        return invalid("sampling.logit_bias", "names a token outside the vocabulary or is not finite");
+        return invalid(
+            "sampling.logit_bias",
+            "names a token outside the vocabulary or is not finite",
+        );
     }
     Ok(())
 }

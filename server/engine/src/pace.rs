@@ -41,7 +41,8 @@ impl Pace {
             }
             return;
         }
-        let riding = if decode_rows > 0 { self.decode_seconds(decode_rows).unwrap_or(0.0) } else { 0.0 };
+        let riding =
+            if decode_rows > 0 { self.decode_seconds(decode_rows).unwrap_or(0.0) } else { 0.0 };
         let rest = (seconds - riding).max(seconds * 0.05);
         learn(&mut self.prefill, rest / prefill_work);
     }

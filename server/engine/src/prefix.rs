@@ -68,13 +68,23 @@ impl PrefixIndex {
 
     /// Publishes `block`; returns the node of this prefix and the block that stands for it, which is an
     /// earlier one if the prefix was there already.
-    pub(crate) fn insert(&mut self, parent: NodeId, tokens: &[u32], block: BlockId) -> (NodeId, BlockId) {
+    pub(crate) fn insert(
+        &mut self,
+        parent: NodeId,
+        tokens: &[u32],
+        block: BlockId,
+    ) -> (NodeId, BlockId) {
         if let Some(found) = self.child(parent, tokens) {
             return found;
         }
         let hash = self.hash(parent, tokens);
         let node = self.fresh();
-        self.entries.entry(hash).or_default().push(Entry { node, parent, tokens: tokens.into(), block });
+        self.entries.entry(hash).or_default().push(Entry {
+            node,
+            parent,
+            tokens: tokens.into(),
+            block,
+        });
         self.hashes.insert(node, hash);
         (node, block)
     }

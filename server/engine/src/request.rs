@@ -47,7 +47,17 @@ pub struct SamplingParams {
 
 impl Default for SamplingParams {
     fn default() -> Self {
-        Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0, frequency_penalty: 0.0, presence_penalty: 0.0, seed: None, logit_bias: Vec::new() }
+        Self {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            seed: None,
+            logit_bias: Vec::new(),
+        }
     }
 }
 
@@ -151,7 +161,9 @@ pub enum SubmitError {
         reason: String,
     },
     /// Prompt and answer do not fit.
-    #[error("the prompt has {prompt_tokens} tokens and asks for {max_tokens} more; the limit is {limit}")]
+    #[error(
+        "the prompt has {prompt_tokens} tokens and asks for {max_tokens} more; the limit is {limit}"
+    )]
     TooLong {
         /// Tokens of the prompt.
         prompt_tokens: usize,

@@ -16,7 +16,10 @@ use crate::executor::Capabilities;
 use crate::pace::{self, Pace};
 use crate::prefix::NodeId;
 use crate::sequence::{Goal, Sequence, SequenceId};
-use crate::step::{AttentionBias, BlockCopy, BlockId, Outcome, Step, StepId, StepSequence, TokenSource, Want, Wanted};
+use crate::step::{
+    AttentionBias, BlockCopy, BlockId, Outcome, Step, StepId, StepSequence, TokenSource, Want,
+    Wanted,
+};
 
 /// Bounds and policies of the scheduler.
 #[derive(Debug, Clone)]
@@ -275,7 +278,9 @@ impl Scheduler {
 
     fn let_go(&mut self, blocks: Vec<BlockId>, last_step: Option<StepId>) {
         match last_step {
-            Some(step) if self.in_flight.iter().any(|f| f.id == step) => self.limbo.push((step, blocks)),
+            Some(step) if self.in_flight.iter().any(|f| f.id == step) => {
+                self.limbo.push((step, blocks))
+            }
             _ => self.blocks.release(&blocks),
         }
     }
@@ -306,13 +311,21 @@ impl Scheduler {
                 (None, _) => Vec::new(),
                 (Some(root), Goal::Generate { .. }) => self.blocks.lookup(root, &sequence.tokens),
                 // Cached tokens have no rows to score with.
-                (Some(root), &Goal::Score { from }) => self.blocks.lookup(root, &sequence.tokens[..from - 1]),
+                (Some(root), &Goal::Score { from }) => {
+                    self.blocks.lookup(root, &sequence.tokens[..from - 1])
+                }
             };
             let need = self.reserved_blocks(sequence).saturating_sub(found.len());
             // A prompt found whole still needs a block of its own for its last token.
             let whole = found.len() * self.blocks.block_size() == sequence.tokens.len();
-            let owed: usize = self.running.iter().map(|s| self.reserved_blocks(s).saturating_sub(s.blocks.len())).sum();
-            if need + usize::from(whole) + owed > self.blocks.available() && !self.running.is_empty() {
+            let owed: usize = self
+                .running
+                .iter()
+                .map(|s| self.reserved_blocks(s).saturating_sub(s.blocks.len()))
+                .sum();
+            if need + usize::from(whole) + owed > self.blocks.available()
+                && !self.running.is_empty()
+            {
                 let ids: Vec<_> = found.iter().map(|&(block, _)| block).collect();
                 self.blocks.release(&ids);
                 break;
@@ -351,7 +364,12 @@ impl Scheduler {
     }
 
     /// Starts `sequence` on blocks found in the prefix cache.
-    fn take_prefix(&mut self, sequence: &mut Sequence, found: Vec<(BlockId, NodeId)>, draft: &mut Draft) {
+    fn take_prefix(
+        &mut self,
+        sequence: &mut Sequence,
+        found: Vec<(BlockId, NodeId)>,
+        draft: &mut Draft,
+    ) {
         let size = self.blocks.block_size();
         sequence.submitted = found.len() * size;
         for &(block, node) in &found {
@@ -370,7 +388,8 @@ impl Scheduler {
                 // No block for the copy: compute the whole last block instead.
                 sequence.published -= 1;
                 sequence.submitted = sequence.published * size;
-                sequence.node = found.len().checked_sub(2).map_or(sequence.root, |i| Some(found[i].1));
+                sequence.node =
+                    found.len().checked_sub(2).map_or(sequence.root, |i| Some(found[i].1));
                 if let Some(&(shared, _)) = found.last() {
                     self.blocks.release(&[shared]);
                 }
@@ -452,8 +471,11 @@ impl Scheduler {
         if order.is_empty() {
             return;
         }
-        let mut budget =
-            self.pace.prefill_budget(draft.decode_rows, self.config.step_stretch, self.config.max_step_seconds);
+        let mut budget = self.pace.prefill_budget(
+            draft.decode_rows,
+            self.config.step_stretch,
+            self.config.max_step_seconds,
+        );
         let oldest = order.remove(0);
         order.sort_by_key(|&i| self.running[i].unsubmitted());
         let others: f64 = if order.is_empty() { 0.0 } else { 0.5 };
@@ -476,7 +498,8 @@ impl Scheduler {
             return;
         }
         let mut rows = Pace::tokens_for(budget.max(0.0), sequence.submitted);
-        rows = rows.min(sequence.unsubmitted()).min(self.max_rows - draft.rows().min(self.max_rows));
+        rows =
+            rows.min(sequence.unsubmitted()).min(self.max_rows - draft.rows().min(self.max_rows));
         let wants_left = self.max_wants - draft.step.wants.len().min(self.max_wants);
         match sequence.goal {
             Goal::Score { from } => {
@@ -511,7 +534,10 @@ impl Scheduler {
             };
             draft.step.tokens.push(token);
             draft.step.positions.push(position as u32);
-            draft.step.slots.push(sequence.blocks[position / size] * size as u32 + (position % size) as u32);
+            draft
+                .step
+                .slots
+                .push(sequence.blocks[position / size] * size as u32 + (position % size) as u32);
         }
         let context = from + rows;
         draft.step.sequences.push(StepSequence {
@@ -523,7 +549,9 @@ impl Scheduler {
             bias: draft.no_bias.clone(),
         });
         let brings = match &sequence.goal {
-            Goal::Generate { sampling, held_back, min_tokens, .. } if context >= sequence.tokens.len() => {
+            Goal::Generate { sampling, held_back, min_tokens, .. }
+                if context >= sequence.tokens.len() =>
+            {
                 let row = (first_row + rows - 1) as u32;
                 let spec = sequence.spec(sampling, held_back, *min_tokens);
                 draft.step.wants.push((row, Want::Sample(spec)));
@@ -536,7 +564,10 @@ impl Scheduler {
                 let rows_that_score = from.max(scored - 1)..context.min(sequence.tokens.len() - 1);
                 for position in rows_that_score.clone() {
                     let row = (first_row + position - from) as u32;
-                    draft.step.wants.push((row, Want::Likelihood(vec![sequence.tokens[position + 1]])));
+                    draft
+                        .step
+                        .wants
+                        .push((row, Want::Likelihood(vec![sequence.tokens[position + 1]])));
                 }
                 Brings::Scores { first: rows_that_score.start + 1, count: rows_that_score.len() }
             }
@@ -556,7 +587,8 @@ impl Scheduler {
         let mut wanted = outcome.wanted.into_iter();
         let mut progress = Vec::new();
         for share in step.shares {
-            let at = self.running.iter().position(|s| s.id == share.id && s.preemptions == share.life);
+            let at =
+                self.running.iter().position(|s| s.id == share.id && s.preemptions == share.life);
             let Some(at) = at else {
                 // Gone or preempted meanwhile: its answers are void, but stand in line all the same.
                 wanted.by_ref().take(share.brings.wants()).for_each(drop);
@@ -589,7 +621,8 @@ impl Scheduler {
             self.publish(at);
         }
         let done = step.id;
-        let (ended, rest) = std::mem::take(&mut self.limbo).into_iter().partition(|(id, _)| *id <= done);
+        let (ended, rest) =
+            std::mem::take(&mut self.limbo).into_iter().partition(|(id, _)| *id <= done);
         self.limbo = rest;
         let ended: Vec<(StepId, Vec<BlockId>)> = ended;
         for (_, blocks) in ended {
@@ -606,7 +639,11 @@ impl Scheduler {
         let known = sequence.computed.min(sequence.tokens.len());
         while (sequence.published + 1) * size <= known {
             let at = sequence.published;
-            node = self.blocks.publish(sequence.blocks[at], node, &sequence.tokens[at * size..(at + 1) * size]);
+            node = self.blocks.publish(
+                sequence.blocks[at],
+                node,
+                &sequence.tokens[at * size..(at + 1) * size],
+            );
             sequence.published += 1;
         }
         sequence.node = Some(node);

@@ -150,7 +150,12 @@ impl Sequence {
     }
 
     /// The sampling of the token after the last one submitted.
-    pub fn spec(&self, sampling: &SamplingParams, held_back: &Arc<[u32]>, min_tokens: usize) -> SampleSpec {
+    pub fn spec(
+        &self,
+        sampling: &SamplingParams,
+        held_back: &Arc<[u32]>,
+        min_tokens: usize,
+    ) -> SampleSpec {
         let draw = self.sampled() + usize::from(self.pending.is_some());
         let none: Arc<[u32]> = Arc::from([]);
         SampleSpec {

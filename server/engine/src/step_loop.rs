@@ -26,7 +26,7 @@ const MAX_FAILURES: u32 = 3;
 /// What the handle sends the engine thread.
 pub(crate) enum Message {
     /// A request.
-    Job(Job),
+    Job(Box<Job>),
     /// Look at the flags.
     Wake,
 }
@@ -46,7 +46,7 @@ pub(crate) struct Job {
 
 /// Where a request's results go.
 pub(crate) enum Output {
-    Stream { writer: StreamWriter, stop_tokens: Vec<u32>, ignore_end: bool },
+    Stream { writer: Box<StreamWriter>, stop_tokens: Vec<u32>, ignore_end: bool },
     Score(ScoreWriter),
 }
 
@@ -193,7 +193,7 @@ impl StepLoop {
                 Ok(message) => Ok(message),
             };
             match message {
-                Ok(Message::Job(job)) => self.start(job),
+                Ok(Message::Job(job)) => self.start(*job),
                 Ok(Message::Wake) => {}
                 Err(RecvTimeoutError::Timeout) => return true,
                 Err(RecvTimeoutError::Disconnected) => return false,
@@ -279,9 +279,14 @@ impl StepLoop {
     fn hand_out(&mut self, progress: Vec<Progress>) {
         for item in progress {
             match item {
-                Progress::Token { id, token, logprob } => self.hand_out_token(id, GeneratedToken { id: token, logprob }),
+                Progress::Token { id, token, logprob } => {
+                    self.hand_out_token(id, GeneratedToken { id: token, logprob })
+                }
                 Progress::Scored { id, first, logprobs, done } => {
-                    let Some(Live { output: Output::Score(writer), .. }) = self.live.get_mut(&id) else { continue };
+                    let Some(Live { output: Output::Score(writer), .. }) = self.live.get_mut(&id)
+                    else {
+                        continue;
+                    };
                     writer.take(first, &logprobs);
                     if done {
                         self.end(id, Ok(FinishReason::Length));
@@ -292,11 +297,13 @@ impl StepLoop {
     }
 
     fn hand_out_token(&mut self, id: SequenceId, token: GeneratedToken) {
-        let Some(Live { output: Output::Stream { writer, stop_tokens, ignore_end }, .. }) = self.live.get_mut(&id)
+        let Some(Live { output: Output::Stream { writer, stop_tokens, ignore_end }, .. }) =
+            self.live.get_mut(&id)
         else {
             return;
         };
-        let ends = (!*ignore_end && self.vocabulary.end_tokens().contains(&token.id)) || stop_tokens.contains(&token.id);
+        let ends = (!*ignore_end && self.vocabulary.end_tokens().contains(&token.id))
+            || stop_tokens.contains(&token.id);
         let shown = if ends { &[] } else { self.vocabulary.bytes(token.id) };
         let stopped = writer.push(token, shown);
         writer.flush();
@@ -363,7 +370,9 @@ impl StepLoop {
         tracing::error!(%error, "a step failed; its sequences end");
         self.failures += 1;
         if self.failures >= MAX_FAILURES {
-            tracing::error!("{MAX_FAILURES} steps failed one after another; the engine takes no more requests");
+            tracing::error!(
+                "{MAX_FAILURES} steps failed one after another; the engine takes no more requests"
+            );
             self.shared.healthy.store(false, Ordering::Release);
         }
         let everything = self.failures >= MAX_FAILURES;
@@ -423,7 +432,9 @@ impl StepLoop {
             prefill_tokens: totals.prefill_tokens,
             generated_tokens: totals.generated_tokens,
             prefill_tokens_per_s: pace.prefill_tokens_per_s(),
-            decode_step_seconds: pace.decode_seconds(self.scheduler.running().max(1)).unwrap_or(0.0),
+            decode_step_seconds: pace
+                .decode_seconds(self.scheduler.running().max(1))
+                .unwrap_or(0.0),
         });
     }
 }
@@ -443,5 +454,6 @@ fn end_with(live: &mut Live, error: EngineError) {
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "unknown panic".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "unknown panic".to_owned())
 }

@@ -19,13 +19,20 @@ const LAG_TOKENS: usize = 64;
 
 type Item = Result<Event, EngineError>;
 
-/// Live requests by (tenant, id), with the flag that aborts them.
+/// Tenant and request id.
+type Key = (Arc<str>, String);
+
+/// Live requests, with the flag that aborts them.
 #[derive(Debug, Default)]
-pub(crate) struct Registry(Mutex<HashMap<(Arc<str>, String), Arc<AtomicBool>>>);
+pub(crate) struct Registry(Mutex<HashMap<Key, Arc<AtomicBool>>>);
 
 impl Registry {
     /// Enters a request; `None` if the id is in use.
-    pub(crate) fn enter(self: &Arc<Self>, tenant: &Arc<str>, id: &str) -> Option<(Entry, Arc<AtomicBool>)> {
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        tenant: &Arc<str>,
+        id: &str,
+    ) -> Option<(Entry, Arc<AtomicBool>)> {
         let key = (Arc::clone(tenant), id.to_owned());
         let mut live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if live.contains_key(&key) {
@@ -47,7 +54,7 @@ impl Registry {
 #[derive(Debug)]
 pub(crate) struct Entry {
     registry: Arc<Registry>,
-    key: (Arc<str>, String),
+    key: Key,
 }
 
 impl Drop for Entry {
@@ -131,8 +138,10 @@ impl StreamWriter {
     /// Sends what is ready if the reader has room; true once everything, the last event included, is sent.
     pub(crate) fn flush(&mut self) -> bool {
         if !self.tokens.is_empty() || !self.text.is_empty() {
-            let event =
-                Event::Tokens { text: std::mem::take(&mut self.text), tokens: std::mem::take(&mut self.tokens) };
+            let event = Event::Tokens {
+                text: std::mem::take(&mut self.text),
+                tokens: std::mem::take(&mut self.tokens),
+            };
             match self.events.try_send(Ok(event)) {
                 Ok(()) => {}
                 Err(TrySendError::Full(Ok(Event::Tokens { text, tokens }))) => {

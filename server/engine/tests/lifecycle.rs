@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use pith_engine::request::{
-    EngineError, Event, Finish, FinishReason, GenerateRequest, SamplingParams, ScoreRequest, StopConditions, SubmitError,
+    EngineError, Event, Finish, FinishReason, GenerateRequest, SamplingParams, ScoreRequest,
+    StopConditions, SubmitError,
 };
 use pith_engine::{Engine, EngineConfig, ScoreError, TokenStream};
 use support::{FakeExecutor, FakeVocabulary, Probe, alone, likelihood};
@@ -26,7 +27,13 @@ fn request(id: &str, prompt: Vec<u32>, max_tokens: u32) -> GenerateRequest {
         tenant: Arc::from("tenant"),
         prompt,
         sampling: SamplingParams::default(),
-        stop: StopConditions { max_tokens, min_tokens: 0, strings: Vec::new(), tokens: Vec::new(), ignore_end: false },
+        stop: StopConditions {
+            max_tokens,
+            min_tokens: 0,
+            strings: Vec::new(),
+            tokens: Vec::new(),
+            ignore_end: false,
+        },
         deadline: None,
         prefix_cache: true,
     }
@@ -90,7 +97,10 @@ async fn an_answer_of_full_length_is_what_the_model_says() {
     let answer = read(engine.submit(request("a", prompt, 20)).unwrap()).await;
     assert_eq!((answer.tokens.as_slice(), answer.text), (want.as_slice(), shown(&want)));
     let finish = answer.end.unwrap();
-    assert_eq!((finish.reason, finish.prompt_tokens, finish.completion_tokens), (FinishReason::Length, 10, 20));
+    assert_eq!(
+        (finish.reason, finish.prompt_tokens, finish.completion_tokens),
+        (FinishReason::Length, 10, 20)
+    );
     settled(&engine).await;
 }
 
@@ -104,7 +114,10 @@ async fn stop_strings_stop_tokens_and_end_tokens_end_the_text_before_themselves(
     by_string.stop.strings = vec![format!("{}><{}", want[4], want[5])];
     let answer = read(engine.submit(by_string.clone()).unwrap()).await;
     assert_eq!(answer.text, format!("{}<", shown(&want[..4])));
-    assert_eq!(answer.end.unwrap().reason, FinishReason::StopString(by_string.stop.strings[0].clone()));
+    assert_eq!(
+        answer.end.unwrap().reason,
+        FinishReason::StopString(by_string.stop.strings[0].clone())
+    );
 
     let mut by_token = request("t", prompt.clone(), 20);
     by_token.stop.tokens = vec![want[6]];
@@ -143,12 +156,16 @@ async fn a_dropped_stream_frees_its_blocks_in_queue_prefill_and_decode() {
     let more = engine.load().steps - steps;
     assert!(more <= 2, "{more} steps after the drop");
 
-    let prefilling = engine.submit(request("prefill", (0..2000).map(|i| i % 900).collect(), 5)).unwrap();
+    let prefilling =
+        engine.submit(request("prefill", (0..2000).map(|i| i % 900).collect(), 5)).unwrap();
     tokio::time::sleep(Duration::from_millis(15)).await;
     let computed = probe.rows.load(Ordering::Relaxed);
     drop(prefilling);
     settled(&engine).await;
-    assert!(probe.rows.load(Ordering::Relaxed) - computed < 1000, "the prefill went on without a reader");
+    assert!(
+        probe.rows.load(Ordering::Relaxed) - computed < 1000,
+        "the prefill went on without a reader"
+    );
 }
 
 #[tokio::test]
@@ -285,8 +302,14 @@ async fn the_queue_is_bounded_and_bad_requests_never_reach_it() {
     assert_eq!(field(bad(|r| r.sampling.temperature = f32::NAN)), "sampling.temperature");
     assert_eq!(field(bad(|r| r.sampling.top_p = f32::NAN)), "sampling.top_p");
     assert_eq!(field(bad(|r| r.sampling.min_p = f32::NAN)), "sampling.min_p");
-    assert_eq!(field(bad(|r| r.sampling.repetition_penalty = f32::NAN)), "sampling.repetition_penalty");
-    assert_eq!(field(bad(|r| r.sampling.logit_bias = vec![(1, f32::INFINITY)])), "sampling.logit_bias");
+    assert_eq!(
+        field(bad(|r| r.sampling.repetition_penalty = f32::NAN)),
+        "sampling.repetition_penalty"
+    );
+    assert_eq!(
+        field(bad(|r| r.sampling.logit_bias = vec![(1, f32::INFINITY)])),
+        "sampling.logit_bias"
+    );
     let limit = engine.max_context();
     let long = bad(|r| r.stop.max_tokens = u32::MAX);
     assert_eq!(long, SubmitError::TooLong { prompt_tokens: 2, max_tokens: u32::MAX, limit });
@@ -309,7 +332,10 @@ async fn scores_are_those_of_each_token_given_all_before() {
     assert_eq!(engine.score(request(40)).await.unwrap(), want);
     assert!(engine.load().prefix_hits > 0);
     for from in [0, 150] {
-        assert!(matches!(engine.score(request(from)).await, Err(ScoreError::Submit(SubmitError::Invalid { .. }))));
+        assert!(matches!(
+            engine.score(request(from)).await,
+            Err(ScoreError::Submit(SubmitError::Invalid { .. }))
+        ));
     }
     settled(&engine).await;
 }
@@ -322,11 +348,15 @@ async fn shutdown_lets_streams_finish_within_its_grace_and_ends_the_rest() {
         let mut stream = engine.submit(request("a", long_prompt(20, 300), 300)).unwrap();
         stream.next().await.unwrap().unwrap();
         let handle = engine.clone();
-        let shutdown = tokio::task::spawn_blocking(move || handle.shutdown(Duration::from_millis(grace_ms)));
+        let shutdown =
+            tokio::task::spawn_blocking(move || handle.shutdown(Duration::from_millis(grace_ms)));
         let answer = read(stream).await;
         assert_eq!(answer.end.is_ok(), finishes, "{:?}", answer.end);
         shutdown.await.unwrap();
-        assert!(matches!(engine.submit(request("late", vec![1], 1)), Err(SubmitError::Unavailable)));
+        assert!(matches!(
+            engine.submit(request("late", vec![1], 1)),
+            Err(SubmitError::Unavailable)
+        ));
     }
 }
 

@@ -18,7 +18,14 @@ use support::{FakeExecutor, alone, likelihood};
 #[derive(Debug, Clone)]
 enum Action {
     /// Queue a generation: prompt length, words shared with the common prefix, tokens to make, tenant.
-    Generate { prompt: usize, shared: usize, max_tokens: usize, tenant: u8, cache: bool, penalty: bool },
+    Generate {
+        prompt: usize,
+        shared: usize,
+        max_tokens: usize,
+        tenant: u8,
+        cache: bool,
+        penalty: bool,
+    },
     /// Queue a score.
     Score { length: usize, from: usize, shared: usize },
     /// Remove the n-th live sequence.
@@ -61,8 +68,13 @@ struct World {
 impl World {
     fn new(blocks: usize, depth: usize, reserve_tokens: usize) -> Self {
         let (executor, _) = FakeExecutor::new(blocks, 4, depth);
-        let config =
-            SchedulerConfig { max_running: 6, max_step_tokens: 48, max_step_seconds: 0.002, step_stretch: 2.0, reserve_tokens };
+        let config = SchedulerConfig {
+            max_running: 6,
+            max_step_tokens: 48,
+            max_step_seconds: 0.002,
+            step_stretch: 2.0,
+            reserve_tokens,
+        };
         let scheduler = Scheduler::new(executor.capabilities(), config);
         Self {
             scheduler,
@@ -86,7 +98,8 @@ impl World {
         match *action {
             Action::Generate { prompt, shared, max_tokens, tenant, cache, penalty } => {
                 let tokens = self.prompt(prompt, shared);
-                let max_tokens = max_tokens.min(self.scheduler.longest_sequence().saturating_sub(tokens.len()));
+                let max_tokens =
+                    max_tokens.min(self.scheduler.longest_sequence().saturating_sub(tokens.len()));
                 if max_tokens == 0 {
                     return;
                 }
@@ -96,14 +109,29 @@ impl World {
                     repetition_penalty: if penalty { 1.5 } else { 1.0 },
                     ..SamplingParams::default()
                 };
-                let goal = Goal::Generate { max_tokens, held_back: Arc::from([]), min_tokens: 0, sampling };
-                self.add(goal, tokens, cache.then_some(tenant), Expected::Tokens { want, got: Vec::new() });
+                let goal = Goal::Generate {
+                    max_tokens,
+                    held_back: Arc::from([]),
+                    min_tokens: 0,
+                    sampling,
+                };
+                self.add(
+                    goal,
+                    tokens,
+                    cache.then_some(tenant),
+                    Expected::Tokens { want, got: Vec::new() },
+                );
             }
             Action::Score { length, from, shared } => {
                 let tokens = self.prompt(length, shared);
                 let from = from.min(length - 1);
                 let want = (from..length).map(|i| likelihood(&tokens[..i], tokens[i])).collect();
-                self.add(Goal::Score { from }, tokens, Some(0), Expected::Scores { want, got: Vec::new(), from });
+                self.add(
+                    Goal::Score { from },
+                    tokens,
+                    Some(0),
+                    Expected::Scores { want, got: Vec::new(), from },
+                );
             }
             Action::Cancel(n) if !self.live.is_empty() => {
                 let id = self.live.remove(n % self.live.len());
@@ -152,17 +180,27 @@ impl World {
         for progress in self.scheduler.complete(outcome) {
             let (id, done) = match progress {
                 Progress::Token { id, token, .. } => {
-                    let Some(Expected::Tokens { want, got }) = self.expected.get_mut(&id) else { continue };
+                    let Some(Expected::Tokens { want, got }) = self.expected.get_mut(&id) else {
+                        continue;
+                    };
                     got.push(token);
                     assert_eq!(got[..], want[..got.len()], "{id:?} got other tokens than alone");
                     (id, got.len() == want.len())
                 }
                 Progress::Scored { id, first, logprobs, done } => {
-                    let Some(Expected::Scores { want, got, from }) = self.expected.get_mut(&id) else { continue };
+                    let Some(Expected::Scores { want, got, from }) = self.expected.get_mut(&id)
+                    else {
+                        continue;
+                    };
                     got.truncate(first - *from);
                     got.extend(logprobs);
                     assert_eq!(got[..], want[..got.len()]);
-                    assert!(!done || got.len() == want.len(), "scored {} of {}", got.len(), want.len());
+                    assert!(
+                        !done || got.len() == want.len(),
+                        "scored {} of {}",
+                        got.len(),
+                        want.len()
+                    );
                     (id, done)
                 }
             };
@@ -213,8 +251,12 @@ proptest! {
 
 fn generate(world: &mut World, tokens: Vec<u32>, max_tokens: usize) {
     let want = alone(&tokens, max_tokens, &[]);
-    let goal =
-        Goal::Generate { max_tokens, held_back: Arc::from([]), min_tokens: 0, sampling: SamplingParams::default() };
+    let goal = Goal::Generate {
+        max_tokens,
+        held_back: Arc::from([]),
+        min_tokens: 0,
+        sampling: SamplingParams::default(),
+    };
     world.add(goal, tokens, Some(0), Expected::Tokens { want, got: Vec::new() });
 }
 
@@ -277,8 +319,12 @@ fn tenants_never_share_cached_blocks() {
     let prompt: Vec<u32> = (0..40).collect();
     for tenant in 0..2u8 {
         let want = alone(&prompt, 3, &[]);
-        let goal =
-            Goal::Generate { max_tokens: 3, held_back: Arc::from([]), min_tokens: 0, sampling: SamplingParams::default() };
+        let goal = Goal::Generate {
+            max_tokens: 3,
+            held_back: Arc::from([]),
+            min_tokens: 0,
+            sampling: SamplingParams::default(),
+        };
         world.add(goal, prompt.clone(), Some(tenant), Expected::Tokens { want, got: Vec::new() });
         world.finish();
     }

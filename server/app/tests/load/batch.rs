@@ -9,10 +9,10 @@ const STREAMS: usize = 64;
 /// Most a token's ln-probability may differ, and the margin below which another token may win.
 const BOUND: f32 = 0.05;
 
-/// Prompts from a few words to some 400 tokens, answers of 8 to 39 tokens.
+/// Prompts from a few words to some 250 tokens, answers of 8 to 23 tokens.
 fn asked(n: usize) -> v1::GenerateRequest {
-    let prompt = format!("Tell me about harbour number {n}.\n\n{}", essay(n * n % 13));
-    let mut request = request(&prompt, 8 + (n * 7 % 32) as u32);
+    let prompt = format!("Tell me about harbour number {n}.\n\n{}", essay(n * n % 7));
+    let mut request = request(&prompt, 8 + (n * 7 % 16) as u32);
     request.output = Some(v1::OutputOptions { logprobs: true, ..Default::default() });
     // Every run computes everything: a prefix found in the cache would hide a difference.
     request.no_prefix_cache = true;

@@ -14,25 +14,25 @@ use pith_engine::executor::{Capabilities, Executor, ExecutorError, Ticket};
 use pith_engine::step::{Outcome, Step, StepId, TokenSource, Want, Wanted};
 
 /// Vocabulary of the fake model.
-pub const VOCAB: u32 = 1000;
+pub(crate) const VOCAB: u32 = 1000;
 
 /// What is observed of a fake executor from outside.
 #[derive(Debug, Default)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// Rows computed.
-    pub rows: AtomicU64,
+    pub(crate) rows: AtomicU64,
     /// Most rows in a step.
-    pub widest: AtomicU64,
+    pub(crate) widest: AtomicU64,
     /// Microseconds every step sleeps.
-    pub sleep_us: AtomicU64,
+    pub(crate) sleep_us: AtomicU64,
     /// The step after which this many steps fail.
-    pub fail_steps: AtomicU64,
+    pub(crate) fail_steps: AtomicU64,
     /// The next step panics.
-    pub panic_steps: AtomicU64,
+    pub(crate) panic_steps: AtomicU64,
 }
 
 /// See the module.
-pub struct FakeExecutor {
+pub(crate) struct FakeExecutor {
     capabilities: Capabilities,
     slots: Vec<Option<(u32, u32)>>,
     queue: Vec<Step>,
@@ -43,7 +43,7 @@ pub struct FakeExecutor {
 
 impl FakeExecutor {
     /// `blocks` blocks of `block_size` tokens, `depth` steps in flight.
-    pub fn new(blocks: usize, block_size: usize, depth: usize) -> (Self, Arc<Probe>) {
+    pub(crate) fn new(blocks: usize, block_size: usize, depth: usize) -> (Self, Arc<Probe>) {
         let probe = Arc::new(Probe::default());
         let capabilities = Capabilities {
             block_size,
@@ -57,35 +57,57 @@ impl FakeExecutor {
             name: "fake".to_owned(),
         };
         let slots = vec![None; blocks * block_size];
-        let fake =
-            Self { capabilities, slots, queue: Vec::new(), sampled: Vec::new(), last: None, probe: Arc::clone(&probe) };
+        let fake = Self {
+            capabilities,
+            slots,
+            queue: Vec::new(),
+            sampled: Vec::new(),
+            last: None,
+            probe: Arc::clone(&probe),
+        };
         (fake, probe)
     }
 
     fn compute(&mut self, step: &Step) -> Vec<Wanted> {
         let size = self.capabilities.block_size as u32;
-        assert!(step.tokens.len() <= self.capabilities.max_rows, "a step of {} rows", step.tokens.len());
+        assert!(
+            step.tokens.len() <= self.capabilities.max_rows,
+            "a step of {} rows",
+            step.tokens.len()
+        );
         assert!(step.wants.len() <= self.capabilities.max_wants);
         for copy in &step.copies {
             for offset in 0..size {
-                self.slots[(copy.to * size + offset) as usize] = self.slots[(copy.from * size + offset) as usize];
+                self.slots[(copy.to * size + offset) as usize] =
+                    self.slots[(copy.from * size + offset) as usize];
             }
         }
         let mut context_of_row = Vec::new();
         let mut written = std::collections::HashSet::new();
         for sequence in &step.sequences {
-            assert_eq!(sequence.first_row as usize, context_of_row.len(), "sequences cover the rows in order");
+            assert_eq!(
+                sequence.first_row as usize,
+                context_of_row.len(),
+                "sequences cover the rows in order"
+            );
             for r in 0..sequence.rows {
                 let row = (sequence.first_row + r) as usize;
                 let position = sequence.context - sequence.rows + r;
                 assert_eq!(step.positions[row], position);
                 let slot = step.slots[row];
-                assert_eq!(slot, sequence.blocks[(position / size) as usize] * size + position % size);
+                assert_eq!(
+                    slot,
+                    sequence.blocks[(position / size) as usize] * size + position % size
+                );
                 assert!(written.insert(slot), "two rows write slot {slot}");
                 let token = match step.tokens[row] {
                     TokenSource::Literal(token) => token,
                     TokenSource::InFlight { row } => {
-                        self.sampled.iter().find(|(r, _)| *r == row).expect("a row of the step before").1
+                        self.sampled
+                            .iter()
+                            .find(|(r, _)| *r == row)
+                            .expect("a row of the step before")
+                            .1
                     }
                 };
                 self.slots[slot as usize] = Some((position, token));
@@ -99,7 +121,8 @@ impl FakeExecutor {
             let context: Vec<u32> = (0..=*position)
                 .map(|p| {
                     let slot = blocks[(p / size) as usize] * size + p % size;
-                    let (written_for, token) = self.slots[slot as usize].expect("reads no slot never written");
+                    let (written_for, token) =
+                        self.slots[slot as usize].expect("reads no slot never written");
                     assert_eq!(written_for, p, "slot {slot} holds another position");
                     token
                 })
@@ -122,8 +145,10 @@ impl FakeExecutor {
 }
 
 /// The fake model's next token.
-pub fn next_token(context: &[u32], banned: &[u32]) -> u32 {
-    let mut hash = context.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, &t| (h ^ u64::from(t)).wrapping_mul(0x0100_0000_01b3));
+pub(crate) fn next_token(context: &[u32], banned: &[u32]) -> u32 {
+    let mut hash = context
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |h, &t| (h ^ u64::from(t)).wrapping_mul(0x0100_0000_01b3));
     loop {
         let token = ((hash >> 20) % u64::from(VOCAB)) as u32;
         if !banned.contains(&token) {
@@ -134,12 +159,12 @@ pub fn next_token(context: &[u32], banned: &[u32]) -> u32 {
 }
 
 /// The fake model's ln-probability of `token` after `context`.
-pub fn likelihood(context: &[u32], token: u32) -> f32 {
+pub(crate) fn likelihood(context: &[u32], token: u32) -> f32 {
     -(f64::from(next_token(context, &[]) ^ token) / 100.0) as f32
 }
 
 /// What the fake model says after `prompt`, alone and unhurried.
-pub fn alone(prompt: &[u32], max_tokens: usize, ends: &[u32]) -> Vec<u32> {
+pub(crate) fn alone(prompt: &[u32], max_tokens: usize, ends: &[u32]) -> Vec<u32> {
     let mut context = prompt.to_vec();
     while context.len() < prompt.len() + max_tokens {
         let token = next_token(&context, &[]);
@@ -168,7 +193,9 @@ impl Executor for FakeExecutor {
     fn wait(&mut self, ticket: Ticket) -> Result<Outcome, ExecutorError> {
         let step = self.queue.remove(0);
         assert_eq!(step.id, ticket.0);
-        std::thread::sleep(std::time::Duration::from_micros(self.probe.sleep_us.load(Ordering::Relaxed)));
+        std::thread::sleep(std::time::Duration::from_micros(
+            self.probe.sleep_us.load(Ordering::Relaxed),
+        ));
         if take_one(&self.probe.panic_steps) {
             panic!("planted panic");
         }
@@ -188,7 +215,7 @@ fn take_one(counter: &AtomicU64) -> bool {
 }
 
 /// A vocabulary in which token t is shown as `<t>` and token 7 ends.
-pub struct FakeVocabulary(Vec<Vec<u8>>);
+pub(crate) struct FakeVocabulary(Vec<Vec<u8>>);
 
 impl Default for FakeVocabulary {
     fn default() -> Self {
