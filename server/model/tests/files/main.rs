@@ -7,7 +7,6 @@ mod container;
 mod damage;
 mod plans;
 mod read;
-mod real;
 mod round_trip;
 mod templates;
 mod tiny;

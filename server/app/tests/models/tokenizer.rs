@@ -1,15 +1,9 @@
 //! Token ids equal llama.cpp's, for the models the project runs and for small vocabularies of every supported rule.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-use std::path::{Path, PathBuf};
-
 use pith_model::ModelFile;
 use pith_model::tokenizer::{Special, TokenSpan, Tokenizer, Vocab};
+use pith_server::hub;
 use serde::Deserialize;
-
-const SMOLLM2: (&str, &str) = ("smollm2-135m-instruct", "SmolLM2-135M-Instruct.Q4_1.gguf");
-const GEMMA3: (&str, &str) = ("gemma-3-270m", "gemma-3-270m-q4_k_m.gguf");
 
 #[derive(Deserialize)]
 struct Golden {
@@ -54,24 +48,6 @@ struct Fields {
     eos: u32,
     unk: Option<u32>,
     add_space_prefix: Option<bool>,
-}
-
-/// The model file, which the tests do not fetch.
-fn model((folder, file): (&str, &str)) -> PathBuf {
-    let cache = || {
-        let home = std::env::var_os("PITH_HOME").map(PathBuf::from);
-        let home = home.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache/pith")));
-        Some(home?.join("models").join(folder))
-    };
-    let folder =
-        std::env::var_os("PITH_TEST_MODELS").map(PathBuf::from).or_else(cache).unwrap_or_default();
-    let path = folder.join(file);
-    assert!(
-        path.is_file(),
-        "{} is absent: fetch it with `cargo run --release -- pull smollm2 gemma3`, or name its folder in PITH_TEST_MODELS",
-        path.display()
-    );
-    path
 }
 
 /// What cannot be seen in a vocabulary's fields.
@@ -129,21 +105,24 @@ fn assert_cover(text: &str, spans: &[TokenSpan]) {
     assert_eq!(covered, text.len(), "{text:?}");
 }
 
-fn check_model(model_file: (&str, &str)) {
+/// Fetches the model on first use.
+fn check_model(name: &str) {
     let golden: Golden =
         serde_json::from_str(include_str!("fixtures/tokenizer_golden.json")).unwrap();
-    let file = ModelFile::open(&model(model_file)).unwrap();
-    check(model_file.1, file.tokenizer(), &golden.models[model_file.1].cases, &Traits::default());
+    let path = hub::resolve(name).unwrap().path;
+    let file = ModelFile::open(&path).unwrap();
+    let cases = &golden.models[path.file_name().unwrap().to_str().unwrap()].cases;
+    check(name, file.tokenizer(), cases, &Traits::default());
 }
 
 #[test]
 fn smollm2_agrees_with_llama_cpp() {
-    check_model(SMOLLM2);
+    check_model("smollm2");
 }
 
 #[test]
 fn gemma3_agrees_with_llama_cpp() {
-    check_model(GEMMA3);
+    check_model("gemma3");
 }
 
 #[test]
