@@ -108,7 +108,8 @@ fn assert_cover(text: &str, spans: &[TokenSpan]) {
 /// Fetches the model on first use.
 fn check_model(name: &str) {
     let golden: Golden =
-        serde_json::from_str(include_str!("fixtures/tokenizer_golden.json")).unwrap();
+        serde_json::from_str(include_str!("../../../model/tests/fixtures/tokenizer_golden.json"))
+            .unwrap();
     let path = hub::resolve(name).unwrap().path;
     let file = ModelFile::open(&path).unwrap();
     let cases = &golden.models[path.file_name().unwrap().to_str().unwrap()].cases;
@@ -127,8 +128,10 @@ fn gemma3_agrees_with_llama_cpp() {
 
 #[test]
 fn small_vocabularies_agree_with_llama_cpp() {
-    let synthetic: Synthetic =
-        serde_json::from_str(include_str!("fixtures/tokenizer_synthetic.json")).unwrap();
+    let synthetic: Synthetic = serde_json::from_str(include_str!(
+        "../../../model/tests/fixtures/tokenizer_synthetic.json"
+    ))
+    .unwrap();
     assert_eq!(synthetic.vocabularies.len(), 8);
     for Small { name, vocab, cases } in synthetic.vocabularies {
         let missing: &[u8] = if vocab.model == "gpt2" { &[0xF4, 0x1B] } else { &[] };
