@@ -52,9 +52,17 @@ impl Call {
     ) -> Result<Result<T, Status>, Error> {
         match self.deadline {
             None => Ok(send.await),
-            Some(deadline) => timeout_at(deadline, send)
-                .await
-                .map_err(|_| Error::Rejected(Rejection::deadline().into())),
+            Some(deadline) => match timeout_at(deadline, send).await {
+                // The transport watches the same clock, and calls what it ends so cancelled.
+                Ok(Err(status))
+                    if status.code() == Code::Cancelled
+                        && status.message() == "Timeout expired" =>
+                {
+                    Err(Error::Rejected(Rejection::deadline().into()))
+                }
+                Ok(result) => Ok(result),
+                Err(_) => Err(Error::Rejected(Rejection::deadline().into())),
+            },
         }
     }
 

@@ -56,7 +56,7 @@ async fn streams_keep_their_pace_while_a_long_prompt_prefills() {
     let quiet_from = Instant::now();
     tokio::time::sleep(Duration::from_secs(4)).await;
 
-    let text: String = (0..230)
+    let text: String = (0..285)
         .map(|n| {
             format!(
                 "Harbour {n} has a lighthouse of {} metres, built by masons of the town long ago. ",

@@ -26,7 +26,7 @@ async fn the_second_of_two_prompts_computes_only_what_differs() {
     let server = smollm2().await;
     let client = server.client().await;
     // About 2,000 tokens, then a question of its own each.
-    let shared: String = (0..66)
+    let shared: String = (0..86)
         .map(|n| {
             format!(
                 "Harbour {n} has a lighthouse of {} metres, built by masons of the town long ago. ",
