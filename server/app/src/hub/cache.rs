@@ -4,9 +4,12 @@
 //! $PITH_HOME, else $XDG_CACHE_HOME/pith, else $HOME/.cache/pith
 //!   models/NAME/FILE...       under their final names only once whole and checked
 //!   models/NAME/manifest.json sizes and hashes they had then
+//!   models/hf/ORG/REPO/FILE   likewise, of `hf:ORG/REPO[:FILE]`; present means whole and checked
 //!   documents/NAME/FILE...    likewise
 //!   partial/NAME/             wheels of a fetch under way; gone when it is complete
 //!   partial/NAME.lock         locked while a process fetches NAME
+//!   partial/hf/               the same for hf:, laid out by the hf-hub crate
+//!   partial/hf/locks/ORG--REPO
 //! ```
 
 use std::collections::BTreeMap;
@@ -221,7 +224,7 @@ impl Drop for Whole {
 }
 
 /// Makes a rename survive a power cut.
-fn sync_folder(path: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(folder) => fs::File::open(folder)?.sync_all(),
         None => Ok(()),

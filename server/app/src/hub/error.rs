@@ -111,18 +111,20 @@ pub enum HubError {
         source: io::Error,
     },
     /// `hf:` in a binary built without it.
+    #[cfg(not(feature = "hf"))]
     #[error("{name}: this pith was built without Hugging Face support")]
     NoHuggingFace {
         /// As given.
         name: String,
     },
-    /// `hf:` was refused, unreachable or ambiguous.
+    /// `hf:` was malformed, ambiguous, unreachable or refused.
+    #[cfg(feature = "hf")]
     #[error("{name}: {reason}")]
     HuggingFace {
         /// As given.
         name: String,
-        /// What was said, or what is missing.
-        reason: String,
+        /// What went wrong.
+        reason: super::hf::Reason,
     },
     /// The catalogue contradicts itself.
     #[error("the catalogue is malformed: {0}")]
@@ -194,12 +196,12 @@ impl HubError {
                 "make it writable, or set PITH_HOME to a folder that is".to_owned()
             }
             Self::Io { .. } => "look at the path and its disk; PITH_HOME moves the cache elsewhere".to_owned(),
+            #[cfg(not(feature = "hf"))]
             Self::NoHuggingFace { .. } => {
                 "build with `cargo build --release --features hf`, or download the file and give its path".to_owned()
             }
-            Self::HuggingFace { .. } => {
-                "write hf:ORG/REPO:FILE to name one file; set HF_TOKEN for a private repository".to_owned()
-            }
+            #[cfg(feature = "hf")]
+            Self::HuggingFace { name, reason } => reason.hint(name),
         }
     }
 }

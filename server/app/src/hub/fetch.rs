@@ -87,14 +87,7 @@ impl Fetch<'_> {
         let wheels: u64 = missing.iter().map(|package| package.bytes).sum();
         let twice = missing.iter().map(|package| package.bytes).max().unwrap_or(0);
         let files: u64 = lacking.iter().map(|file| file.bytes).sum();
-        let needed = wheels + twice + files + MARGIN_BYTES;
-        let root = self.cache.root();
-        match disk::free_bytes(root) {
-            Some(free) if free < needed => {
-                Err(HubError::DiskFull { path: root.to_owned(), needed: Some((needed, free)) })
-            }
-            _ => Ok(()),
-        }
+        check_room(self.cache.root(), wheels + twice + files)
     }
 
     fn fetch_wheel(&self, package: &Package, incoming: &Path) -> Result<(), HubError> {
@@ -125,22 +118,37 @@ impl Fetch<'_> {
     }
 
     fn lock(&self) -> Result<fs::File, HubError> {
+        let lock = hold(&self.cache.lock_path(self.entry), &self.entry.name, self.progress)?;
+        // Only now: the holder before us removes the folder when it is done.
         let partial = self.cache.partial(self.entry);
         fs::create_dir_all(&partial).map_err(|error| HubError::io("create", &partial, error))?;
-        let path = self.cache.lock_path(self.entry);
-        let file = fs::File::create(&path).map_err(|error| HubError::io("create", &path, error))?;
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(fs::TryLockError::WouldBlock) => {}
-            Err(fs::TryLockError::Error(error)) => {
-                return Err(HubError::io("lock", &path, error));
-            }
+        Ok(lock)
+    }
+}
+
+/// Waits until nobody else holds the lock at `path`, and holds it until dropped.
+pub(super) fn hold(path: &Path, name: &str, progress: Progress) -> Result<fs::File, HubError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(|error| HubError::io("create", folder, error))?;
+    let file = fs::File::create(path).map_err(|error| HubError::io("create", path, error))?;
+    match file.try_lock() {
+        Ok(()) => return Ok(file),
+        Err(fs::TryLockError::WouldBlock) => {}
+        Err(fs::TryLockError::Error(error)) => return Err(HubError::io("lock", path, error)),
+    }
+    progress.say(&format!("waiting for another pith that fetches {name}"));
+    file.lock().map_err(|error| HubError::io("lock", path, error))?;
+    Ok(file)
+}
+
+/// Whether `bytes` fit on the disk of `root`, as far as can be told.
+pub(super) fn check_room(root: &Path, bytes: u64) -> Result<(), HubError> {
+    let needed = bytes.saturating_add(MARGIN_BYTES);
+    match disk::free_bytes(root) {
+        Some(free) if free < needed => {
+            Err(HubError::DiskFull { path: root.to_owned(), needed: Some((needed, free)) })
         }
-        self.progress.say(&format!("waiting for another pith that fetches {}", self.entry.name));
-        file.lock().map_err(|error| HubError::io("lock", &path, error))?;
-        // The one before us removes the folder when it is done.
-        fs::create_dir_all(&partial).map_err(|error| HubError::io("create", &partial, error))?;
-        Ok(file)
+        _ => Ok(()),
     }
 }
 
@@ -149,7 +157,7 @@ fn wheel_path(partial: &Path, package: &str) -> PathBuf {
 }
 
 /// Removes a folder that may not exist.
-fn remove(folder: &Path) -> Result<(), HubError> {
+pub(super) fn remove(folder: &Path) -> Result<(), HubError> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(HubError::io("remove", folder, error))

@@ -7,6 +7,8 @@ pub mod catalogue;
 pub(crate) mod disk;
 pub mod error;
 mod fetch;
+#[cfg(feature = "hf")]
+pub mod hf;
 pub mod pip;
 pub mod progress;
 mod wheel;
@@ -116,6 +118,15 @@ impl Hub {
         Ok(whole)
     }
 
+    #[cfg(feature = "hf")]
+    fn resolve_huggingface(&self, repository: &str) -> Result<Resolved, HubError> {
+        let name = hf::Name::parse(repository)?;
+        let path =
+            hf::Fetch { cache: &self.cache, progress: self.progress, endpoint: None }.run(&name)?;
+        Ok(Resolved { name: stem(&path), path })
+    }
+
+    #[cfg(not(feature = "hf"))]
     fn resolve_huggingface(&self, repository: &str) -> Result<Resolved, HubError> {
         Err(HubError::NoHuggingFace { name: format!("hf:{repository}") })
     }
