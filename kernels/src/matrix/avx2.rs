@@ -15,7 +15,7 @@ use crate::{Pool, PoolError, Quant, tile};
 
 /// Rows of `x` from which a panel is dequantised to scratch first: below, decoding in registers
 /// for every few rows costs less than the trip through the cache.
-const SCRATCH_FROM: usize = 9;
+const SCRATCH_FROM: usize = 13;
 
 /// Columns dequantised at a time: 16 KiB of scratch, half of the first-level cache. A multiple of
 /// every superblock.

@@ -7,7 +7,7 @@ const GAIN: f64 = 0.3;
 const EVEN_CONTEXT: f64 = 4096.0;
 /// Prefill tokens that ride along before anything has been measured, and the fewest ever: progress must
 /// be made, however slow the machine.
-const LEAST_CHUNK: usize = 8;
+const LEAST_CHUNK: usize = 4;
 
 /// Measured step costs. Learns from every step; never decides alone.
 #[derive(Debug, Clone, Default)]
