@@ -66,7 +66,7 @@ impl Pace {
         Some(seconds.max(0.0) / self.prefill?)
     }
 
-    /// Tokens, at `context` computed already, that `budget` of work allows: at least [`LEAST_CHUNK`].
+    /// Tokens, at `context` computed already, that `budget` of work allows: at least 4, however little that is.
     pub fn tokens_for(budget: f64, context: usize) -> usize {
         let tokens = budget / (1.0 + context as f64 / EVEN_CONTEXT);
         (tokens as usize).max(LEAST_CHUNK)

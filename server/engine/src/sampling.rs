@@ -14,7 +14,7 @@
 //!    differ in the last bit then draw the same token unless the number falls between them.
 //!
 //! Nothing sorts the vocabulary: top-k keeps a short list while it scans, top-p narrows by halves
-//! ([`nucleus`]).
+//! (`nucleus`).
 
 use std::sync::Arc;
 
