@@ -9,7 +9,7 @@ mod gap;
 mod prefix;
 mod process;
 #[path = "../wire/support/mod.rs"]
-#[allow(dead_code, reason = "shared with the wire tests, which use all of it")]
+#[expect(dead_code, reason = "shared with the wire tests, which use all of it")]
 mod support;
 
 /// Held by a test while it runs.
