@@ -12,6 +12,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod ceiling;
 #[cfg(target_arch = "x86_64")]
 mod exp;
 pub mod isa;
