@@ -11,14 +11,19 @@ async fn in_flight(server: &Server) -> u32 {
 async fn a_dropped_stream_frees_its_blocks() {
     let server = serve().await;
     let client = server.client().await;
-    for _ in 0..5 {
+    // The tiny model may be done before its load is read: only a stream caught holding blocks counts.
+    let mut caught = 0;
+    for _ in 0..200 {
         let mut answer = client.generate(request("What is it?", 2000)).await.unwrap();
         first_tokens(&mut answer).await;
-        let load = server.engine().await.load();
-        assert!(load.blocks_used > 0, "{load:?}");
+        caught += u32::from(server.engine().await.load().blocks_used > 0);
         drop(answer);
         server.idle().await;
+        if caught == 5 {
+            break;
+        }
     }
+    assert_eq!(caught, 5);
     assert_eq!(in_flight(&server).await, 0);
 }
 
