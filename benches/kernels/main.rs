@@ -76,14 +76,14 @@ fn stack(quant: Quant, shapes: &[(usize, usize)], layers: usize) -> Vec<Matrix> 
 const HEADS: [(&str, usize, usize, usize, Option<u32>); 3] =
     [("smol", 9, 3, 64, None), ("gemma", 4, 1, 256, None), ("gemma_window", 4, 1, 256, Some(512))];
 
-/// A chunk of 512 rows at the end of a context, and one row (decode).
+/// A chunk of 512 rows at the end of a context, a few rows (what rides along with decoding), and one (decode).
 fn attend(c: &mut Criterion) {
     let (isa, pool) = (Isa::detect(), Pool::new(0));
     let mut group = c.benchmark_group("attention");
     group.sample_size(20);
     for (name, heads, kv_heads, head_dim, window) in HEADS {
         let shape = AttentionShape { heads, kv_heads, head_dim, scale: 0.1, window, softcap: None };
-        for (rows, context) in [(512, 2048), (512, 7168), (1, 4096)] {
+        for (rows, context) in [(512, 2048), (512, 7168), (4, 7168), (2, 7168), (1, 4096)] {
             let mut kv = KvLayer::new(kv_heads, head_dim, context);
             let width = kv_heads * head_dim;
             let slots: Vec<u32> = (0..context as u32).collect();
@@ -96,7 +96,7 @@ fn attend(c: &mut Criterion) {
                 .map(|p| (p + 1).min(window.map_or(usize::MAX, |w| w as usize)))
                 .sum();
             group.throughput(match rows {
-                1 => {
+                1..=4 => {
                     Throughput::Bytes((keys * KvLayer::bytes_per_token(kv_heads, head_dim)) as u64)
                 }
                 _ => Throughput::Elements((4 * keys * heads * head_dim) as u64),

@@ -2,10 +2,11 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod eight_bit;
 mod panel;
 mod scalar;
 
-use panel::{HEIGHT, Layout, Panel};
+use panel::{HEIGHT, Layout, Panel, Shape};
 
 use crate::pool::Shards;
 use crate::{Isa, Pool, PoolError, Quant};
@@ -144,10 +145,11 @@ impl Matrix {
 
     /// `y[i, n] = sum_k x[i, k] * w[n, k]` for `m = x.len() / cols` rows; `y` is `m * rows` long.
     ///
-    /// On every instruction set a sum runs over `k` in ascending order in one f32 accumulator, over the very weights
-    /// [`Matrix::row`] gives, so a row of `y` has the same bits whatever other rows are in `x` and
-    /// however many threads compute it. AVX2 fuses each product and sum, the oracle rounds
-    /// both: they differ by at most `cols * 2^-23 * sum_k |x[i, k] * w[n, k]|`.
+    /// Where the weights are coded (all but F32, F16 and BF16), `x` is rounded to eight bits first: 32 neighbours
+    /// share a scale, `max|x| / 127`, and each moves by at most half of it. Weights are the very ones
+    /// [`Matrix::row`] gives. Sums run over `k` in one order on an instruction set, so a row of `y` has
+    /// the same bits whatever other rows are in `x` and however many threads compute it. Two instruction
+    /// sets differ by the rounding of f32 sums alone.
     /// # Panics
     /// If `x` is no whole number of rows, or `y` does not fit.
     pub fn matmul(&self, isa: Isa, pool: &Pool, x: &[f32], y: &mut [f32]) -> Result<(), PoolError> {
@@ -168,9 +170,16 @@ impl Matrix {
         let tasks: Vec<(usize, usize)> = (0..self.segments.len())
             .flat_map(|s| (0..self.segments[s].panels()).map(move |p| (s, p)))
             .collect();
+        let coded = |s: &Segment| Shape::of(s.layout.quant).is_some();
+        let rounded = match self.segments.iter().any(coded) {
+            true => eight_bit::round(x),
+            false => Vec::new(),
+        };
         pool.run(tasks.len(), |task| {
             let (s, p) = tasks[task];
-            scalar::panel(self, &self.segments[s], p, x, y);
+            let segment = &self.segments[s];
+            let x = if coded(segment) { &rounded } else { x };
+            scalar::panel(self, segment, p, x, y);
         })
     }
 }

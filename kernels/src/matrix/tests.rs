@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::{Matrix, MatrixBuilder};
+use super::panel::Shape;
+use super::{Matrix, MatrixBuilder, eight_bit};
 use crate::quant::tests::random_row;
 use crate::{Isa, Pool, Quant};
 
@@ -62,20 +63,38 @@ proptest! {
     }
 
     #[test]
-    fn products_match_the_oracle((cols, segments) in shapes(), m in 0usize..40, seed: u64) {
+    fn products_match_the_exact_ones((cols, segments) in shapes(), m in 0usize..40, seed: u64) {
         let (matrix, dense) = build(cols, &segments, seed);
         let x = inputs(m * cols, seed);
+        let coded: Vec<bool> = segments
+            .iter()
+            .flat_map(|&(quant, rows)| std::iter::repeat_n(Shape::of(quant).is_some(), rows))
+            .collect();
         for isa in [Isa::Scalar, Isa::detect()] {
             let mut y = vec![f32::NAN; m * matrix.rows()];
             matrix.matmul(isa, &Pool::new(2), &x, &mut y).unwrap();
             for (x, y) in x.chunks_exact(cols).zip(y.chunks_exact(matrix.rows())) {
-                for (w, &y) in dense.chunks_exact(cols).zip(y) {
-                    let terms = || x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w));
-                    let magnitude: f64 = terms().map(f64::abs).sum();
-                    let bound = cols as f64 * magnitude * 2f64.powi(-23) + 1e-30;
-                    let error = (f64::from(y) - terms().sum::<f64>()).abs();
+                let rounded = eight_bit::round(x);
+                for ((w, &y), &coded) in dense.chunks_exact(cols).zip(y).zip(&coded) {
+                    let x = if coded { &rounded } else { x };
+                    let exact: f64 = terms(x, w).sum();
+                    let error = (f64::from(y) - exact).abs();
+                    let bound = rounding(x, w, coded && isa != Isa::Scalar);
                     prop_assert!(error <= bound, "{isa:?}: off by {error}, {bound} allowed");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn eight_bits_move_an_activation_by_half_a_step_at_most(
+        x in prop::collection::vec(-3.0f32..3.0, 32..200),
+    ) {
+        let x = &x[..x.len() / 32 * 32];
+        for (x, rounded) in x.chunks(32).zip(eight_bit::round(x).chunks(32)) {
+            let step = x.iter().fold(0.0f32, |max, x| max.max(x.abs())) / 127.0;
+            for (x, rounded) in x.iter().zip(rounded) {
+                prop_assert!((x - rounded).abs() <= step * 0.50001, "{x} became {rounded}");
             }
         }
     }
@@ -94,6 +113,28 @@ proptest! {
             }
         }
     }
+}
+
+fn terms(x: &[f32], w: &[f32]) -> impl Iterator<Item = f64> {
+    x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w))
+}
+
+/// What rounding every sum and product of a dot product to f32 may cost. With `coded`, integers are summed
+/// exactly within a group of 16 or 32, then code and minimum are multiplied apart, each as large as
+/// the largest weight of its group four times over.
+fn rounding(x: &[f32], w: &[f32], coded: bool) -> f64 {
+    let (sums, magnitude) = match coded {
+        false => (x.len() as f64, terms(x, w).map(f64::abs).sum()),
+        true => {
+            let size = |v: &[f32]| v.iter().map(|&v| f64::from(v).abs()).collect::<Vec<_>>();
+            let groups = x.chunks(32).zip(w.chunks(32));
+            let largest = groups.map(|(x, w)| {
+                size(x).iter().sum::<f64>() * size(w).into_iter().fold(0.0, f64::max)
+            });
+            (2.0 + x.len() as f64 / 16.0, 4.0 * largest.sum::<f64>())
+        }
+    };
+    sums * magnitude * 2f64.powi(-23) + 1e-30
 }
 
 fn bits(x: &[f32]) -> Vec<u32> {
@@ -115,6 +156,35 @@ fn deep_and_tall_products_keep_the_order_of_their_sums() {
             matrix.matmul(Isa::detect(), &Pool::new(1), x, &mut alone).unwrap();
             assert_eq!(bits(&alone), bits(&together[i * 23..][..23]), "{quant:?} row {i}");
         }
+    }
+}
+
+/// What is no number stays none: a poisoned activation must show.
+#[test]
+fn one_activation_without_a_number_spoils_its_row_alone() {
+    for quant in [Quant::Q4_1, Quant::Q4_0, Quant::Q8_0, Quant::Q6_K] {
+        let (matrix, _) = build(256, &[(quant, 20)], 3);
+        for isa in [Isa::Scalar, Isa::detect()] {
+            for (m, bad) in [(1, f32::NAN), (3, f32::INFINITY), (9, f32::NAN)] {
+                let mut x = inputs(m * 256, 7);
+                x[(m - 1) * 256 + 77] = bad;
+                let mut y = vec![0.0; m * 20];
+                matrix.matmul(isa, &Pool::new(1), &x, &mut y).unwrap();
+                let (sound, spoilt) = y.split_at((m - 1) * 20);
+                assert!(sound.iter().all(|y| y.is_finite()), "{quant:?} on {isa:?}");
+                assert!(spoilt.iter().all(|y| !y.is_finite()), "{quant:?} on {isa:?}: {spoilt:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn zeros_and_the_tiniest_numbers_give_next_to_nothing() {
+    let (matrix, _) = build(64, &[(Quant::Q4_0, 16), (Quant::Q5_1, 16)], 3);
+    for tiny in [0.0, -0.0, f32::MIN_POSITIVE, 1e-44] {
+        let mut y = vec![f32::NAN; 32];
+        matrix.matmul(Isa::detect(), &Pool::new(1), &[tiny; 64], &mut y).unwrap();
+        assert!(y.iter().all(|y| y.abs() < 1e-30), "{tiny}: {y:?}");
     }
 }
 

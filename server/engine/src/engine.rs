@@ -39,7 +39,8 @@ pub struct EngineConfig {
     pub max_step_tokens: usize,
     /// Most seconds of prefill in a step: what a request that just came may have to wait for.
     pub max_step_seconds: f64,
-    /// A step that carries decode rows may take this many times their own time.
+    /// A step that carries decode rows may take this many times their own time; more where more
+    /// requests wait for their first token than there are decode rows.
     pub step_stretch: f64,
     /// Answer tokens reserved for a request at admission, at most; what it needs beyond them it takes as it goes.
     pub reserve_tokens: usize,

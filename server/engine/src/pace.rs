@@ -7,7 +7,7 @@ const GAIN: f64 = 0.3;
 const EVEN_CONTEXT: f64 = 4096.0;
 /// Prefill tokens that ride along before anything has been measured, and the fewest ever: progress must
 /// be made, however slow the machine.
-const LEAST_CHUNK: usize = 4;
+const LEAST_CHUNK: usize = 2;
 
 /// Measured step costs. Learns from every step; never decides alone.
 #[derive(Debug, Clone, Default)]
@@ -66,7 +66,7 @@ impl Pace {
         Some(seconds.max(0.0) / self.prefill?)
     }
 
-    /// Tokens, at `context` computed already, that `budget` of work allows: at least 4, however little that is.
+    /// Tokens, at `context` computed already, that `budget` of work allows: at least 2, however little that is.
     pub fn tokens_for(budget: f64, context: usize) -> usize {
         let tokens = budget / (1.0 + context as f64 / EVEN_CONTEXT);
         (tokens as usize).max(LEAST_CHUNK)

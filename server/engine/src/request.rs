@@ -197,7 +197,7 @@ pub enum EngineError {
     /// The engine stopped before it was done.
     #[error("the engine shut down")]
     ShutDown,
-    /// Arithmetic failed; every running request ends so, and the engine starts afresh.
+    /// Arithmetic failed: this request's alone, or a whole step's, which ends every running request.
     #[error("the engine failed: {0}")]
     Failed(String),
 }

@@ -126,6 +126,9 @@ pub enum Wanted {
     AttentionMass(Vec<f32>),
     /// To [`Want::Embedding`].
     Embedding(Vec<f32>),
+    /// The row's own arithmetic gave no number (logits that are NaN, say); its neighbours are unhurt. To be read
+    /// after "row".
+    Failed(String),
 }
 
 /// What a step came to.

@@ -282,6 +282,7 @@ impl StepLoop {
                 Progress::Token { id, token, logprob } => {
                     self.hand_out_token(id, GeneratedToken { id: token, logprob })
                 }
+                Progress::Failed { id, why } => self.end(id, Err(EngineError::Failed(why))),
                 Progress::Scored { id, first, logprobs, done } => {
                     let Some(Live { output: Output::Score(writer), .. }) = self.live.get_mut(&id)
                     else {

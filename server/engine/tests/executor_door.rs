@@ -202,21 +202,28 @@ fn a_bias_of_one_changes_no_bit_and_another_does() {
 }
 
 #[test]
-fn a_failed_step_takes_down_those_behind_it_and_no_later_one() {
+fn a_row_without_numbers_fails_alone() {
     let golden = llama();
     let mut executor = executor(&golden, |config| config.depth = 2);
+    let sound = run(&mut executor, prompt(&golden, 0, &[Want::Sample(greedy())])).unwrap().wanted;
     // A context read from poisoned blocks yields NaN, which nothing can be sampled from.
     executor.poison_kv();
-    let blocks = table(0, golden.ids.len());
-    let bad = StepBuilder::new(0)
-        .sequence(&literal(&golden.ids[4..5]), 4, &blocks, |_| vec![Want::Sample(greedy())])
-        .0;
-    let behind =
-        StepBuilder::new(1).sequence(&[TokenSource::InFlight { row: 0 }], 5, &blocks, |_| vec![]).0;
-    let (bad, behind) = (executor.submit(bad).unwrap(), executor.submit(behind).unwrap());
-    assert!(matches!(executor.wait(bad), Err(ExecutorError::Failed(_))));
-    assert!(matches!(executor.wait(behind), Err(ExecutorError::Failed(_))));
-    run(&mut executor, prompt(&golden, 2, &[Want::Sample(greedy())])).unwrap();
+    let (poisoned, blocks) = (table(0, golden.ids.len()), table(1, golden.ids.len()));
+    let end = golden.ids.len() - 1;
+    let step = StepBuilder::new(1)
+        .sequence(&literal(&golden.ids[4..5]), 4, &poisoned, |_| vec![Want::Sample(greedy())])
+        .sequence(&literal(&golden.ids), 0, &blocks, |p| match p == end {
+            true => vec![Want::Sample(greedy())],
+            false => vec![],
+        });
+    let behind = StepBuilder::new(2)
+        .sequence(&[TokenSource::InFlight { row: 0 }], 5, &poisoned, |_| vec![])
+        .sequence(&literal(&golden.ids[..1]), 0, &blocks, |_| vec![Want::Sample(greedy())]);
+    let (step, behind) = (executor.submit(step.0).unwrap(), executor.submit(behind.0).unwrap());
+    let wanted = executor.wait(step).unwrap().wanted;
+    assert!(matches!(&wanted[0], Wanted::Failed(why) if why.contains("row 0")), "{wanted:?}");
+    assert_eq!(format!("{:?}", &wanted[1..]), format!("{sound:?}"));
+    assert!(matches!(executor.wait(behind).unwrap().wanted[..], [Wanted::Token { .. }]));
 }
 
 /// Plants one fault in a sound step.

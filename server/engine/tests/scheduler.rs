@@ -7,13 +7,14 @@ mod support;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use pith_engine::executor::Executor;
 use pith_engine::request::SamplingParams;
 use pith_engine::scheduler::{Progress, Scheduler, SchedulerConfig};
 use pith_engine::sequence::{Goal, Sequence, SequenceId};
 use proptest::prelude::*;
-use support::{FakeExecutor, alone, likelihood};
+use support::{FakeExecutor, Probe, alone, cursed, likelihood};
 
 #[derive(Debug, Clone)]
 enum Action {
@@ -50,12 +51,14 @@ fn action() -> impl Strategy<Value = Action> {
 /// What a sequence should come to.
 enum Expected {
     Tokens { want: Vec<u32>, got: Vec<u32> },
+    Failure,
     Scores { want: Vec<f32>, got: Vec<f32>, from: usize },
 }
 
 struct World {
     scheduler: Scheduler,
     executor: FakeExecutor,
+    probe: Arc<Probe>,
     depth: usize,
     live: Vec<SequenceId>,
     paused: Vec<SequenceId>,
@@ -67,7 +70,7 @@ struct World {
 
 impl World {
     fn new(blocks: usize, depth: usize, reserve_tokens: usize) -> Self {
-        let (executor, _) = FakeExecutor::new(blocks, 4, depth);
+        let (executor, probe) = FakeExecutor::new(blocks, 4, depth);
         let config = SchedulerConfig {
             max_running: 6,
             max_step_tokens: 48,
@@ -79,6 +82,7 @@ impl World {
         Self {
             scheduler,
             executor,
+            probe,
             depth,
             live: Vec::new(),
             paused: Vec::new(),
@@ -161,6 +165,8 @@ impl World {
     }
 
     fn add(&mut self, goal: Goal, tokens: Vec<u32>, tenant: Option<u8>, expected: Expected) {
+        let curses = self.probe.curses.load(Ordering::Relaxed);
+        let expected = if curses && cursed(&tokens) { Expected::Failure } else { expected };
         let id = SequenceId(self.next);
         self.next += 1;
         let root = tenant.map(|t| self.scheduler.root(&t.to_string()));
@@ -180,12 +186,20 @@ impl World {
         for progress in self.scheduler.complete(outcome) {
             let (id, done) = match progress {
                 Progress::Token { id, token, .. } => {
-                    let Some(Expected::Tokens { want, got }) = self.expected.get_mut(&id) else {
-                        continue;
+                    let (want, got) = match self.expected.get_mut(&id) {
+                        Some(Expected::Tokens { want, got }) => (want, got),
+                        Some(_) => panic!("{id:?} has no token to get"),
+                        None => continue,
                     };
                     got.push(token);
                     assert_eq!(got[..], want[..got.len()], "{id:?} got other tokens than alone");
                     (id, got.len() == want.len())
+                }
+                Progress::Failed { id, .. } => {
+                    if let Some(expected) = self.expected.get(&id) {
+                        assert!(matches!(expected, Expected::Failure), "{id:?} failed");
+                    }
+                    (id, self.expected.contains_key(&id))
                 }
                 Progress::Scored { id, first, logprobs, done } => {
                     let Some(Expected::Scores { want, got, from }) = self.expected.get_mut(&id)
@@ -242,6 +256,7 @@ proptest! {
         reserve in prop_oneof![Just(0usize), Just(8), Just(512)],
     ) {
         let mut world = World::new(blocks, depth, reserve);
+        world.probe.curses.store(true, Ordering::Relaxed);
         for action in &actions {
             world.act(action);
         }

@@ -1,13 +1,14 @@
-//! From a panel's bits to sixteen f32 weights per column.
+//! From a panel's bits to what products take: codes and scales, or sixteen f32 weights of a column.
 
 use std::arch::x86_64::{
     __m256, __m256i, _mm_loadl_epi64, _mm_loadu_si128, _mm256_and_si256, _mm256_castsi256_ps,
     _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps,
-    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_mul_ps, _mm256_or_si256,
-    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_slli_epi32, _mm256_sllv_epi32,
-    _mm256_srli_epi32, _mm256_srlv_epi32, _mm256_storeu_ps,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_mul_ps, _mm256_or_si256, _mm256_set1_epi8,
+    _mm256_set1_epi32, _mm256_setzero_ps, _mm256_slli_epi32, _mm256_sllv_epi32, _mm256_srli_epi32,
+    _mm256_srlv_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_xor_si256,
 };
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use super::super::panel::{HEIGHT, Shape, WORD};
 use crate::Quant;
@@ -15,51 +16,24 @@ use crate::Quant;
 /// Sixteen weights of one column.
 pub(super) type Column = [__m256; 2];
 
-/// Reads panels of one format.
-///
-/// A *group* is the stretch of columns that shares scales, a *quad* four columns that come out of one word.
-pub(super) trait Decode {
-    /// Columns of a group: what `cols` is a multiple of.
-    const GROUP: usize;
-    /// Columns that come out at once: 4, or 1 for plain floats.
-    const QUAD: usize;
-    /// What a group's columns share, prepared once per group.
-    type Scales: Copy;
-
+/// A format of plain floats.
+pub(super) trait Plain {
     /// # Safety
-    /// The machine has AVX2, FMA and F16C; `panel` is one of this format with the group in it.
-    unsafe fn scales(panel: *const u8, group: usize) -> Self::Scales;
+    /// The machine has AVX2, FMA and F16C; `panel` is one of this format and has column `column`.
+    unsafe fn column(panel: *const u8, column: usize) -> Column;
 
-    /// Columns `QUAD * quad..` of a group; of four, or only the first.
+    /// Writes columns `start..start + depth` to `out`, 16 floats each.
     ///
     /// # Safety
-    /// As [`Decode::scales`].
-    unsafe fn quad(
-        panel: *const u8,
-        group: usize,
-        quad: usize,
-        scales: &Self::Scales,
-    ) -> [Column; 4];
-
-    /// Writes columns `start..start + depth` to `out`, 16 floats each. Both are multiples of `GROUP`.
-    ///
-    /// # Safety
-    /// As [`Decode::scales`], and `out` has room.
+    /// As [`Plain::column`], and `out` has room.
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn columns(panel: *const u8, start: usize, depth: usize, out: *mut f32) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            for g in 0..depth / Self::GROUP {
-                let group = start / Self::GROUP + g;
-                let scales = Self::scales(panel, group);
-                for quad in 0..Self::GROUP / Self::QUAD {
-                    let columns = Self::quad(panel, group, quad, &scales);
-                    for (i, column) in columns[..Self::QUAD].iter().enumerate() {
-                        let k = g * Self::GROUP + quad * Self::QUAD + i;
-                        _mm256_storeu_ps(out.add(k * HEIGHT), column[0]);
-                        _mm256_storeu_ps(out.add(k * HEIGHT + 8), column[1]);
-                    }
-                }
+        for k in 0..depth {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let column = Self::column(panel, start + k);
+                _mm256_storeu_ps(out.add(k * HEIGHT), column[0]);
+                _mm256_storeu_ps(out.add(k * HEIGHT + 8), column[1]);
             }
         }
     }
@@ -74,24 +48,15 @@ pub(super) struct Bf16;
 
 macro_rules! plain {
     ($format:ty, $bytes:literal, $load:expr) => {
-        impl Decode for $format {
-            const GROUP: usize = 1;
-            const QUAD: usize = 1;
-            type Scales = ();
-
+        impl Plain for $format {
             #[inline]
             #[target_feature(enable = "avx2,fma,f16c")]
-            unsafe fn scales(_: *const u8, _: usize) {}
-
-            #[inline]
-            #[target_feature(enable = "avx2,fma,f16c")]
-            unsafe fn quad(panel: *const u8, group: usize, _: usize, (): &()) -> [Column; 4] {
-                // SAFETY: 16 weights of column `group` begin there.
-                let column = unsafe {
-                    let at = panel.add(group * HEIGHT * $bytes);
+            unsafe fn column(panel: *const u8, column: usize) -> Column {
+                // SAFETY: 16 weights begin there.
+                unsafe {
+                    let at = panel.add(column * HEIGHT * $bytes);
                     [$load(at), $load(at.add(8 * $bytes))]
-                };
-                [column; 4]
+                }
             }
         }
     };
@@ -103,18 +68,19 @@ plain!(Bf16, 2, |at: *const u8| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(
     _mm256_cvtepu16_epi32(_mm_loadu_si128(at.cast()))
 )));
 
-/// A quantised format.
-pub(super) trait Format {
+/// A coded format.
+pub(super) trait Format: Copy {
     const SHAPE: Shape;
 }
 
 macro_rules! formats {
     ($($name:ident: $quant:ident),*) => {$(
+        #[derive(Clone, Copy)]
         pub(super) struct $name;
         impl Format for $name {
             const SHAPE: Shape = match Shape::of(Quant::$quant) {
                 Some(shape) => shape,
-                None => panic!("no quantised format"),
+                None => panic!("no coded format"),
             };
         }
     )*};
@@ -122,55 +88,78 @@ macro_rules! formats {
 
 formats!(Q4_0: Q4_0, Q4_1: Q4_1, Q5_0: Q5_0, Q5_1: Q5_1, Q8_0: Q8_0, Q4K: Q4_K, Q5K: Q5_K, Q6K: Q6_K);
 
-/// Decodes codes and scales.
-pub(super) struct Coded<F>(PhantomData<F>);
-
-/// Scale and minimum of sixteen rows.
-///
-/// A code is masked in place, so that it comes out of the conversion as `code << 8 i`, exactly; the
-/// scale for byte `i` is `d >> 8 i`, exactly too. (Byte 3 is shifted down instead: its top bit is the sign.)
+/// What a group of sixteen rows is scaled by and what is added: a weight is `d * (code - zero) + min`.
 #[derive(Clone, Copy)]
 pub(super) struct Scales {
-    d: [Column; 3],
-    min: Column,
+    pub(super) d: Column,
+    /// Formats with minima only.
+    pub(super) min: Column,
 }
 
-impl<F: Format> Decode for Coded<F> {
-    const GROUP: usize = F::SHAPE.group;
-    const QUAD: usize = 4;
-    type Scales = Scales;
+/// Where the codes and scales of a panel come from.
+pub(super) trait Source: Copy {
+    /// # Safety
+    /// The machine has AVX2, FMA and F16C, and the source has this group.
+    unsafe fn scales(&self, group: usize) -> Scales;
 
+    /// Codes of the columns `4 word..4 word + 4` of a group, rows `8 half..8 half + 8`: a row's four are a lane's
+    /// bytes. Unsigned and with their zero point, but for `Q8_0`, whose codes are signed and have none.
+    ///
+    /// # Safety
+    /// As [`Source::scales`].
+    unsafe fn codes(&self, group: usize, word: usize, half: usize) -> __m256i;
+}
+
+/// A panel as it is stored.
+#[derive(Clone, Copy)]
+pub(super) struct Packed<F> {
+    panel: *const u8,
+    format: PhantomData<F>,
+}
+
+impl<F: Format> Packed<F> {
+    /// `panel` is one of this format.
+    pub(super) fn new(panel: *const u8) -> Self {
+        Self { panel, format: PhantomData }
+    }
+
+    /// The superblock of `group`, and the group's number in it.
+    #[inline]
+    unsafe fn block(&self, group: usize) -> (*const u8, usize) {
+        let shape = F::SHAPE;
+        // SAFETY: the caller asks for a group the panel has.
+        let block = unsafe { self.panel.add(group / shape.groups() * shape.bytes()) };
+        (block, group % shape.groups())
+    }
+}
+
+impl<F: Format> Source for Packed<F> {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn scales(panel: *const u8, group: usize) -> Scales {
+    unsafe fn scales(&self, group: usize) -> Scales {
         let shape = F::SHAPE;
-        let g = group % shape.groups();
-        let mut scales = Scales { d: [[_mm256_setzero_ps(); 2]; 3], min: [_mm256_setzero_ps(); 2] };
+        let mut scales = Scales { d: [_mm256_setzero_ps(); 2], min: [_mm256_setzero_ps(); 2] };
         for h in 0..2 {
             // SAFETY: scales and minima of sixteen rows begin at these places of the superblock.
             unsafe {
-                let block = panel.add(group / shape.groups() * shape.bytes());
+                let (block, g) = self.block(group);
                 let halves =
                     |at: usize| _mm256_cvtph_ps(_mm_loadu_si128(block.add(at + 16 * h).cast()));
                 let bytes = |at: usize| {
                     let bytes = _mm_loadl_epi64(block.add(at + 8 * h).cast());
                     _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes))
                 };
-                let mut d = halves(0);
+                scales.d[h] = halves(0);
                 if shape.sub {
-                    d = _mm256_mul_ps(d, bytes(shape.sub_at(g)));
+                    scales.d[h] = _mm256_mul_ps(scales.d[h], bytes(shape.sub_at(g)));
                 }
-                let mut min = _mm256_mul_ps(d, _mm256_set1_ps(-(shape.zero as f32)));
                 if shape.min {
-                    min = halves(2 * HEIGHT);
+                    scales.min[h] = halves(2 * HEIGHT);
                     if shape.sub {
-                        min = _mm256_mul_ps(min, bytes(shape.sub_at(g) + HEIGHT));
+                        let sub = bytes(shape.sub_at(g) + HEIGHT);
+                        scales.min[h] = _mm256_mul_ps(scales.min[h], sub);
                     }
                 }
-                scales.d[0][h] = d;
-                scales.d[1][h] = _mm256_mul_ps(d, _mm256_set1_ps(1.0 / 256.0));
-                scales.d[2][h] = _mm256_mul_ps(d, _mm256_set1_ps(1.0 / 65536.0));
-                scales.min[h] = min;
             }
         }
         scales
@@ -178,59 +167,100 @@ impl<F: Format> Decode for Coded<F> {
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    #[expect(clippy::needless_range_loop, reason = "halves and bytes index several arrays")]
-    unsafe fn quad(panel: *const u8, group: usize, quad: usize, scales: &Scales) -> [Column; 4] {
+    unsafe fn codes(&self, group: usize, word: usize, half: usize) -> __m256i {
         let shape = F::SHAPE;
-        let mut columns = [[_mm256_setzero_ps(); 2]; 4];
-        for h in 0..2 {
-            // SAFETY: the group's codes begin there.
-            let word = unsafe {
-                let block = panel.add(group / shape.groups() * shape.bytes());
-                let codes = block.add(shape.codes_at(group % shape.groups()) + 32 * h);
-                codes_of_quad(shape, codes, quad)
-            };
-            for i in 0..3 {
-                let code = _mm256_and_si256(word, _mm256_set1_epi32(0xff << (8 * i)));
-                columns[i][h] =
-                    _mm256_fmadd_ps(_mm256_cvtepi32_ps(code), scales.d[i][h], scales.min[h]);
-            }
-            let code = _mm256_srli_epi32::<24>(word);
-            columns[3][h] =
-                _mm256_fmadd_ps(_mm256_cvtepi32_ps(code), scales.d[0][h], scales.min[h]);
+        // SAFETY: the group's codes begin there, 32 bytes further for the upper eight rows.
+        let load = |at: usize| unsafe {
+            let (block, g) = self.block(group);
+            _mm256_loadu_si256(block.add(shape.codes_at(g) + 32 * half + at).cast())
+        };
+        if shape.bits == 8 {
+            return _mm256_xor_si256(load(word * WORD), _mm256_set1_epi8(i8::MIN));
         }
-        columns
+        let mut low = load(shape.high_bytes() + word / 2 * WORD);
+        if word % 2 == 1 {
+            low = _mm256_srli_epi32::<4>(low);
+        }
+        low = _mm256_and_si256(low, _mm256_set1_epi8(15));
+        if shape.bits == 4 {
+            return low;
+        }
+        let width = shape.bits - 4;
+        let shift = 4 - (width * word) as i32; // brings the bits to bit 4 of their byte
+        let high = if shift >= 0 {
+            _mm256_sllv_epi32(load(0), _mm256_set1_epi32(shift))
+        } else {
+            _mm256_srlv_epi32(load(0), _mm256_set1_epi32(-shift))
+        };
+        let mask = if width == 1 { 0x10 } else { 0x30 };
+        _mm256_or_si256(low, _mm256_and_si256(high, _mm256_set1_epi8(mask)))
     }
 }
 
-/// The codes of four columns, one per byte, of eight rows. `codes` is where the group's codes begin,
-/// 32 bytes further for the upper eight rows.
-///
-/// # Safety
-/// The machine has AVX2; the group's codes are readable.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn codes_of_quad(shape: Shape, codes: *const u8, quad: usize) -> __m256i {
-    // SAFETY: the caller's promise.
-    let load = |at: usize| unsafe { _mm256_loadu_si256(codes.add(at).cast()) };
-    if shape.bits == 8 {
-        return load(quad * WORD);
+/// Groups of a panel, codes in bytes and scales in f32: `d`, minima if any, codes.
+#[derive(Clone, Copy)]
+pub(super) struct Unpacked<F> {
+    groups: *const u8,
+    format: PhantomData<F>,
+}
+
+impl<F: Format> Unpacked<F> {
+    /// Bytes of a row of scales.
+    const SCALES: usize = 4 * HEIGHT;
+    /// Bytes before the codes of a group.
+    const HEAD: usize = if F::SHAPE.min { 2 * Self::SCALES } else { Self::SCALES };
+    /// Bytes of a group.
+    const BYTES: usize = Self::HEAD + F::SHAPE.group * HEIGHT;
+
+    /// Unpacks `groups` of a panel into `scratch`.
+    ///
+    /// # Safety
+    /// The machine has AVX2, FMA and F16C, the panel has the groups, and `scratch` has room and outlives the source.
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub(super) unsafe fn fill(scratch: *mut u8, panel: Packed<F>, groups: Range<usize>) -> Self {
+        for (i, group) in groups.enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let out = scratch.add(i * Self::BYTES);
+                let scales = panel.scales(group);
+                for h in 0..2 {
+                    _mm256_storeu_ps(out.add(32 * h).cast(), scales.d[h]);
+                    if F::SHAPE.min {
+                        _mm256_storeu_ps(out.add(Self::SCALES + 32 * h).cast(), scales.min[h]);
+                    }
+                    for word in 0..F::SHAPE.group / 4 {
+                        let to = out.add(Self::HEAD + word * WORD + 32 * h);
+                        _mm256_storeu_si256(to.cast(), panel.codes(group, word, h));
+                    }
+                }
+            }
+        }
+        Self { groups: scratch, format: PhantomData }
     }
-    let mut low = load(shape.high_bytes() + quad / 2 * WORD);
-    if quad % 2 == 1 {
-        low = _mm256_srli_epi32::<4>(low);
+}
+
+impl<F: Format> Source for Unpacked<F> {
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn scales(&self, group: usize) -> Scales {
+        // SAFETY: the group was unpacked there.
+        unsafe {
+            let at = self.groups.add(group * Self::BYTES);
+            let load =
+                |at: *const u8| [_mm256_loadu_ps(at.cast()), _mm256_loadu_ps(at.add(32).cast())];
+            let min =
+                if F::SHAPE.min { load(at.add(Self::SCALES)) } else { [_mm256_setzero_ps(); 2] };
+            Scales { d: load(at), min }
+        }
     }
-    low = _mm256_and_si256(low, _mm256_set1_epi32(0x0f0f_0f0f));
-    if shape.bits == 4 {
-        return low;
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn codes(&self, group: usize, word: usize, half: usize) -> __m256i {
+        // SAFETY: as above.
+        unsafe {
+            let at = self.groups.add(group * Self::BYTES + Self::HEAD + word * WORD + 32 * half);
+            _mm256_loadu_si256(at.cast())
+        }
     }
-    let width = shape.bits - 4;
-    let shift = 4 - (width * quad) as i32; // brings the bits to bit 4 of their byte
-    let high = load(0);
-    let high = if shift >= 0 {
-        _mm256_sllv_epi32(high, _mm256_set1_epi32(shift))
-    } else {
-        _mm256_srlv_epi32(high, _mm256_set1_epi32(-shift))
-    };
-    let mask = if width == 1 { 0x1010_1010 } else { 0x3030_3030 };
-    _mm256_or_si256(low, _mm256_and_si256(high, _mm256_set1_epi32(mask)))
 }

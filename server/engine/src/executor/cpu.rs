@@ -15,7 +15,7 @@ use pith_model::{ModelError, ModelFile};
 
 use super::check::{Limits, check, sampled_rows};
 use super::{Capabilities, Executor, ExecutorError, Ticket};
-use crate::step::{Outcome, Step, StepId, TokenSource, Wanted};
+use crate::step::{Outcome, Step, StepId, TokenSource, Want, Wanted};
 
 mod answers;
 mod batch;
@@ -117,8 +117,8 @@ pub struct CpuExecutor {
     last_submitted: Option<StepId>,
     /// Rows of that step which a next one may name as in flight.
     last_sampled: Vec<u32>,
-    /// `(row, token)` sampled by the step computed last, by row.
-    drawn: Vec<(u32, u32)>,
+    /// `(row, token)` sampled by the step computed last, by row; no token where the row failed.
+    drawn: Vec<(u32, Option<u32>)>,
     /// A failure, and the last step it takes down with it.
     failure: Option<(StepId, String)>,
 }
@@ -198,7 +198,8 @@ impl CpuExecutor {
 
     fn drawn_by(&self, row: u32) -> Result<u32, ExecutorError> {
         match self.drawn.binary_search_by_key(&row, |drawn| drawn.0) {
-            Ok(index) => Ok(self.drawn[index].1),
+            // A failed row's sequence ends; until then any token will do, for nobody reads what follows.
+            Ok(index) => Ok(self.drawn[index].1.unwrap_or(0)),
             Err(_) => Err(ExecutorError::Failed(format!("row {row} was never sampled"))),
         }
     }
@@ -251,9 +252,13 @@ impl Executor for CpuExecutor {
         match computed {
             Ok(wanted) => {
                 self.drawn.clear();
-                for ((row, _), answer) in step.wants.iter().zip(&wanted) {
-                    if let Wanted::Token { id, .. } = answer {
-                        self.drawn.push((*row, *id));
+                for ((row, want), answer) in step.wants.iter().zip(&wanted) {
+                    match (want, answer) {
+                        (Want::Sample(_), &Wanted::Token { id, .. }) => {
+                            self.drawn.push((*row, Some(id)));
+                        }
+                        (Want::Sample(_), _) => self.drawn.push((*row, None)),
+                        _ => {}
                     }
                 }
                 let seconds = start.elapsed().as_secs_f64();

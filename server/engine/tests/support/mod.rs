@@ -7,7 +7,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pith_engine::detokenize::Vocabulary;
 use pith_engine::executor::{Capabilities, Executor, ExecutorError, Ticket};
@@ -29,6 +29,8 @@ pub(crate) struct Probe {
     pub(crate) fail_steps: AtomicU64,
     /// The next step panics.
     pub(crate) panic_steps: AtomicU64,
+    /// Rows of a [`cursed`] context come to no number.
+    pub(crate) curses: AtomicBool,
 }
 
 /// See the module.
@@ -127,7 +129,13 @@ impl FakeExecutor {
                     token
                 })
                 .collect();
+            let failed = self.probe.curses.load(Ordering::Relaxed) && cursed(&context);
             wanted.push(match want {
+                Want::Sample(_) if failed => {
+                    sampled.push((*row, 0));
+                    Wanted::Failed("no number".to_owned())
+                }
+                Want::Likelihood(_) if failed => Wanted::Failed("no number".to_owned()),
                 Want::Sample(spec) => {
                     let id = next_token(&context, spec.banned.as_ref());
                     sampled.push((*row, id));
@@ -142,6 +150,11 @@ impl FakeExecutor {
         self.sampled = sampled;
         wanted
     }
+}
+
+/// Whether the fake model, if it has such, comes to no number over this context.
+pub(crate) fn cursed(context: &[u32]) -> bool {
+    context[0].is_multiple_of(8)
 }
 
 /// The fake model's next token.

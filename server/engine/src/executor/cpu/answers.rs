@@ -138,10 +138,10 @@ impl Answers {
         machine.pool.chunks(&mut tasks, 1, |_, tasks| tasks.iter_mut().for_each(Task::run))?;
         for (task, row) in tasks.into_iter().zip(asking) {
             for (index, answer) in row.wants.clone().zip(task.answers) {
-                let why = |error| format!("row {}: {error}", step.wants[index].0);
-                let answer = answer.map_err(|error| ExecutorError::Failed(why(error)))?;
-                if answer.is_some() {
-                    answers[index] = answer;
+                let failed =
+                    |error| Some(Wanted::Failed(format!("row {}: {error}", step.wants[index].0)));
+                if let Some(answer) = answer.unwrap_or_else(failed) {
+                    answers[index] = Some(answer);
                 }
             }
         }

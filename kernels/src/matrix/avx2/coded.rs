@@ -1,0 +1,345 @@
+//! Products of coded weights and eight-bit activations: integer sums within a group, floats across groups.
+//!
+//! Codes of eight rows by four columns fill a register (`panel`), the same four activations are broadcast
+//! beside it, and one instruction multiplies and adds pairs.
+
+use std::arch::x86_64::{
+    __m256, __m256i, _mm_cvtsi32_si128, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32,
+    _mm256_cvtepi32_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_madd_epi16, _mm256_maddubs_epi16,
+    _mm256_mul_ps, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
+    _mm256_setzero_si256, _mm256_sign_epi8, _mm256_sll_epi32, _mm256_storeu_ps, _mm256_sub_epi32,
+};
+
+use std::ops::Range;
+
+use super::Part;
+use super::decode::{Format, Packed, Source, Unpacked};
+use super::quantize::{self, Rows};
+use crate::matrix::eight_bit::GROUP;
+use crate::matrix::panel::HEIGHT;
+
+/// Rows of `x` from which a panel is unpacked first: below, unpacking it in registers for every
+/// few rows costs less than the trip through the cache.
+const SCRATCH_FROM: usize = 7;
+
+/// Columns unpacked at a time: with their scales at most 18 KiB of scratch, half of the first-level
+/// cache. A multiple of every superblock.
+const DEPTH: usize = 768;
+
+/// Most bytes of scratch: codes, and a scale and a minimum per sixteen columns.
+const SCRATCH: usize = DEPTH * HEIGHT + DEPTH / 16 * HEIGHT * 4 * 2;
+
+/// Rows of `x` multiplied at once: their sums, integer and float, fill the registers.
+const TALL: usize = 3;
+
+/// Sums of `R` rows by `P` panels of sixteen.
+type Sums<const R: usize, const P: usize> = [[[__m256; 2]; P]; R];
+
+/// Computes a part in a coded format.
+///
+/// # Safety
+/// As [`Part::compute`], and `F` is the segment's format.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn part<F: Format>(part: &Part<'_>, x: Rows<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if x.len() < SCRATCH_FROM {
+            direct::<F>(part, x);
+        } else {
+            through_scratch::<F>(part, x);
+        }
+    }
+}
+
+/// Few rows: codes are unpacked in registers. One row leaves registers for four panels, two rows for two:
+/// more streams keep memory busy.
+///
+/// # Safety
+/// As [`part`].
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn direct<F: Format>(part: &Part<'_>, x: Rows<'_>) {
+    let height = x.len().div_ceil(x.len().div_ceil(TALL));
+    let streams = [4, 2, 1][height - 1];
+    for index in part.panels.clone().step_by(streams) {
+        for first in (0..x.len()).step_by(height) {
+            // SAFETY: the caller's promise; rows and panels belong to the part.
+            unsafe {
+                match height {
+                    1 => packed::<F, 1, 4>(part, x, first, index),
+                    2 => packed::<F, 2, 2>(part, x, first, index),
+                    _ => packed::<F, 3, 1>(part, x, first, index),
+                }
+            }
+        }
+    }
+}
+
+/// Up to `R` rows by `P` panels, straight from the panels' bits. Where the part ends before, the last row
+/// or panel is computed again and not written.
+///
+/// # Safety
+/// As [`part`]; row `first` and panel `index` belong to the part.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn packed<F: Format, const R: usize, const P: usize>(
+    part: &Part<'_>,
+    x: Rows<'_>,
+    first: usize,
+    index: usize,
+) {
+    let (rows, count) = (R.min(x.len() - first), P.min(part.panels.end - index));
+    let sources: [_; P] =
+        std::array::from_fn(|p| Packed::<F>::new(part.panel(index + p.min(count - 1)).0));
+    let activations = std::array::from_fn(|r| x.row(first + r.min(rows - 1), 0));
+    let mut sums: Sums<R, P> = [[[_mm256_setzero_ps(); 2]; P]; R];
+    // SAFETY: the panels and rows have these columns.
+    unsafe { multiply::<F, _, R, P>(&sources, &activations, part.cols, &mut sums) };
+    for (r, sums) in sums[..rows].iter().enumerate() {
+        for (p, sums) in sums[..count].iter().enumerate() {
+            // SAFETY: row and panel belong to the part.
+            unsafe { store(part, first + r, index + p, sums) };
+        }
+    }
+}
+
+/// Many rows: a panel's codes are unpacked, `DEPTH` columns at a time, and used by all of them.
+///
+/// # Safety
+/// As [`part`].
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn through_scratch<F: Format>(part: &Part<'_>, x: Rows<'_>) {
+    #[repr(align(64))]
+    struct Scratch(std::mem::MaybeUninit<[u8; SCRATCH]>);
+    let mut scratch = Scratch(std::mem::MaybeUninit::uninit());
+    let scratch = scratch.0.as_mut_ptr().cast::<u8>();
+    for start in (0..part.cols).step_by(DEPTH) {
+        let depth = DEPTH.min(part.cols - start);
+        let groups = start / F::SHAPE.group..(start + depth) / F::SHAPE.group;
+        for index in part.panels.clone() {
+            let (panel, height) = part.panel(index);
+            // SAFETY: the columns exist in the panel, and the scratch has room for them; rows and panel
+            // belong to the part.
+            unsafe {
+                let source = Unpacked::<F>::fill(scratch, Packed::<F>::new(panel), groups.clone());
+                let product = Product { source, x, start, depth };
+                if height == HEIGHT {
+                    let y = part.out(0, index, height).as_mut_ptr();
+                    product.rows(0..x.len(), y, part.stride);
+                    continue;
+                }
+                // The last panel of a segment: y has no room for the padding.
+                for first in (0..x.len()).step_by(TALL) {
+                    let mut sums = [[0.0f32; HEIGHT]; TALL];
+                    let rows = first..(first + TALL).min(x.len());
+                    for (row, sums) in rows.clone().zip(&mut sums) {
+                        sums[..height].copy_from_slice(part.out(row, index, height));
+                    }
+                    product.rows(rows.clone(), sums.as_mut_ptr().cast(), HEIGHT);
+                    for (row, sums) in rows.zip(&sums) {
+                        part.out(row, index, height).copy_from_slice(&sums[..height]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `depth` columns, from `start` on, of a panel and of rows of activations.
+#[derive(Clone, Copy)]
+struct Product<'a, F> {
+    source: Unpacked<F>,
+    x: Rows<'a>,
+    start: usize,
+    depth: usize,
+}
+
+impl<F: Format> Product<'_, F> {
+    /// Adds the products of `rows` to what is in `c`, or writes them there if these are the first columns.
+    ///
+    /// # Safety
+    /// The machine has AVX2, FMA and F16C; the columns are unpacked; `c` has room for the rows, `ldc` apart.
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn rows(&self, rows: Range<usize>, c: *mut f32, ldc: usize) {
+        let full = rows.start + rows.len() / TALL * TALL;
+        // SAFETY: the caller's promise.
+        unsafe {
+            for row in (rows.start..full).step_by(TALL) {
+                self.tile::<TALL>(row, c.add((row - rows.start) * ldc), ldc);
+            }
+            let c = c.add((full - rows.start) * ldc);
+            match rows.end - full {
+                1 => self.tile::<1>(full, c, ldc),
+                2 => self.tile::<2>(full, c, ldc),
+                _ => {}
+            }
+        }
+    }
+
+    /// `R` rows from `row` on.
+    ///
+    /// # Safety
+    /// As [`Product::rows`].
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn tile<const R: usize>(&self, row: usize, c: *mut f32, ldc: usize) {
+        let mut activations = [self.x.row(row, self.start); R];
+        for (r, activations) in activations.iter_mut().enumerate() {
+            *activations = self.x.row(row + r, self.start);
+        }
+        let mut sums: Sums<R, 1> = [[[_mm256_setzero_ps(); 2]; 1]; R];
+        // SAFETY: the caller's promise.
+        unsafe {
+            if self.start > 0 {
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let c = c.add(r * ldc);
+                    sums[0] = [_mm256_loadu_ps(c), _mm256_loadu_ps(c.add(8))];
+                }
+            }
+            multiply::<F, _, R, 1>(&[self.source], &activations, self.depth, &mut sums);
+            for (r, sums) in sums.iter().enumerate() {
+                let c = c.add(r * ldc);
+                _mm256_storeu_ps(c, sums[0][0]);
+                _mm256_storeu_ps(c.add(8), sums[0][1]);
+            }
+        }
+    }
+}
+
+/// Adds `depth` columns' products to `sums`. One order of operations, whatever `R`, `P` and `S`: so a
+/// row has the same bits in any batch.
+///
+/// # Safety
+/// The machine has AVX2, FMA and F16C; sources and activations have `depth` columns, whole groups.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn multiply<F: Format, S: Source, const R: usize, const P: usize>(
+    sources: &[S; P],
+    activations: &[(*const i8, *const quantize::Group); R],
+    depth: usize,
+    sums: &mut Sums<R, P>,
+) {
+    let shape = F::SHAPE;
+    let pairs = if R == 1 { shape.group / 8 } else { std::hint::black_box(shape.group / 8) };
+    for group in 0..depth / shape.group {
+        let column = group * shape.group;
+        for (p, source) in sources.iter().enumerate() {
+            // SAFETY: the group lies in the source and in every row.
+            unsafe {
+                let integers = integer_sums::<F, S, R>(source, activations, group, pairs);
+                let scales = source.scales(group);
+                for (r, &(_, groups)) in activations.iter().enumerate() {
+                    let x = &*groups.add(column / GROUP);
+                    for h in 0..2 {
+                        let mut sum = integers[r][h];
+                        if shape.zero > 0 && shape.bits < 8 {
+                            let codes = match shape.group {
+                                GROUP => x.code_sum,
+                                _ => x.halves[column / shape.group % 2],
+                            };
+                            sum = _mm256_sub_epi32(sum, times_zero::<F>(codes));
+                        }
+                        let scale = _mm256_mul_ps(scales.d[h], _mm256_set1_ps(x.scale));
+                        let to = &mut sums[r][p][h];
+                        *to = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(sum), *to);
+                        if shape.min {
+                            *to = _mm256_fmadd_ps(scales.min[h], _mm256_set1_ps(x.sum), *to);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `codes` times the format's zero point, a power of two.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn times_zero<F: Format>(codes: i32) -> __m256i {
+    let shift = _mm_cvtsi32_si128(F::SHAPE.zero.trailing_zeros() as i32);
+    _mm256_sll_epi32(_mm256_set1_epi32(codes), shift)
+}
+
+/// Sums over a group of code times activation code, for `R` rows of sixteen.
+///
+/// `pairs` is half the group's words. Passed from afar it keeps the compiler from unrolling the loop, after which it
+/// would reorder it and run out of registers.
+///
+/// # Safety
+/// As [`multiply`].
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn integer_sums<F: Format, S: Source, const R: usize>(
+    source: &S,
+    activations: &[(*const i8, *const quantize::Group); R],
+    group: usize,
+    pairs: usize,
+) -> [[__m256i; 2]; R] {
+    let shape = F::SHAPE;
+    let ones = _mm256_set1_epi16(1);
+    let mut sums = [[_mm256_setzero_si256(); 2]; R];
+    for pair in 0..pairs {
+        // Two products of 5 or 6 bits still fit 16, four of 8 do not: they are widened at once.
+        let mut narrow = [[_mm256_setzero_si256(); 2]; R];
+        for word in [2 * pair, 2 * pair + 1] {
+            // SAFETY: the caller's promise.
+            let codes = unsafe { [source.codes(group, word, 0), source.codes(group, word, 1)] };
+            for (r, &(x, _)) in activations.iter().enumerate() {
+                // SAFETY: four activations of the group.
+                let x =
+                    unsafe { x.add(group * shape.group + 4 * word).cast::<i32>().read_unaligned() };
+                let x = _mm256_set1_epi32(x);
+                for h in 0..2 {
+                    let (sum, narrow) = (&mut sums[r][h], &mut narrow[r][h]);
+                    match shape.bits {
+                        // All eight words of a group fit: 8 * 2 * 127 * 15 < 2^15.
+                        4 => *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(codes[h], x)),
+                        // Signed by signed: the sign moves over.
+                        8 => {
+                            let (codes, x) =
+                                (_mm256_abs_epi8(codes[h]), _mm256_sign_epi8(x, codes[h]));
+                            let product = _mm256_maddubs_epi16(codes, x);
+                            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(product, ones));
+                        }
+                        _ => {
+                            *narrow = _mm256_add_epi16(*narrow, _mm256_maddubs_epi16(codes[h], x));
+                        }
+                    }
+                }
+            }
+        }
+        if shape.bits == 5 || shape.bits == 6 {
+            for (sums, narrow) in sums.iter_mut().zip(&narrow) {
+                for (sum, &narrow) in sums.iter_mut().zip(narrow) {
+                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(narrow, ones));
+                }
+            }
+        }
+    }
+    if shape.bits == 4 {
+        for sums in &mut sums {
+            for sum in sums {
+                *sum = _mm256_madd_epi16(*sum, ones);
+            }
+        }
+    }
+    sums
+}
+
+/// Writes the sums of row `row` and panel `index`.
+///
+/// # Safety
+/// They belong to the part.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn store(part: &Part<'_>, row: usize, index: usize, sums: &[__m256; 2]) {
+    let height = part.panel(index).1;
+    let mut buffer = [0.0f32; HEIGHT];
+    // SAFETY: the caller's promise; both hold sixteen floats.
+    unsafe {
+        let out = part.out(row, index, height);
+        let to = if height < HEIGHT { buffer.as_mut_ptr() } else { out.as_mut_ptr() };
+        _mm256_storeu_ps(to, sums[0]);
+        _mm256_storeu_ps(to.add(8), sums[1]);
+        if height < HEIGHT {
+            out.copy_from_slice(&buffer[..height]);
+        }
+    }
+}
