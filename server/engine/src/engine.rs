@@ -55,7 +55,7 @@ impl Default for EngineConfig {
             max_running: 256,
             max_step_tokens: 512,
             max_step_seconds: 0.5,
-            step_stretch: 2.0,
+            step_stretch: 1.7,
             reserve_tokens: 512,
             prefix_cache: true,
         }

@@ -5,6 +5,8 @@ const GAIN: f64 = 0.3;
 /// Context at which attention is first taken to cost as much as everything else about a prefill
 /// token; measurements then correct the product.
 const EVEN_CONTEXT: f64 = 4096.0;
+/// Tokens that a chunk costs on top of its own: all keys and values before it are read, however short it is.
+const OVERHEAD: f64 = 2.0;
 /// Prefill tokens that ride along before anything has been measured, and the fewest ever: progress must
 /// be made, however slow the machine.
 const LEAST_CHUNK: usize = 2;
@@ -18,10 +20,11 @@ pub struct Pace {
     prefill: Option<f64>,
 }
 
-/// Prefill work of `tokens` tokens ending at `context`: tokens, weighted by the context they attend to.
+/// Prefill work of a chunk of `tokens` tokens ending at `context`: tokens, weighted by the context they
+/// attend to, and what a chunk costs anyway.
 pub fn work(tokens: usize, context: usize) -> f64 {
     let middle = context as f64 - tokens as f64 / 2.0;
-    tokens as f64 * (1.0 + middle / EVEN_CONTEXT)
+    (tokens as f64 + OVERHEAD) * (1.0 + middle / EVEN_CONTEXT)
 }
 
 fn bucket(rows: usize) -> usize {
@@ -68,7 +71,7 @@ impl Pace {
 
     /// Tokens, at `context` computed already, that `budget` of work allows: at least 2, however little that is.
     pub fn tokens_for(budget: f64, context: usize) -> usize {
-        let tokens = budget / (1.0 + context as f64 / EVEN_CONTEXT);
+        let tokens = budget / (1.0 + context as f64 / EVEN_CONTEXT) - OVERHEAD;
         (tokens as usize).max(LEAST_CHUNK)
     }
 
@@ -98,7 +101,7 @@ mod tests {
         // 20 ms of spare time at about 550 work units a second.
         let budget = pace.prefill_budget(8, 2.0, 1.0);
         assert!((9.0..13.0).contains(&budget), "{budget}");
-        assert!(Pace::tokens_for(1000.0, 4096) == 500);
+        assert!(Pace::tokens_for(1000.0, 4096) == 498);
         assert!(pace.prefill_budget(0, 2.0, 0.25) > 100.0);
     }
 

@@ -1,5 +1,7 @@
 //! A long prompt does not freeze the streams that run beside it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pith_client::{Client, Event, v1};
@@ -8,29 +10,33 @@ use crate::support::request;
 use crate::{ALONE, smollm2};
 
 const STREAMS: usize = 8;
-/// Most the 99th percentile gap may be of the normal one. The aim is 3; on AVX2 a chunk at the end of 7,000
-/// tokens reads all their keys whatever its size, and comes to 3.4.
-const STRETCH: f64 = 5.0;
+/// Tokens of each answer.
+const ANSWER_TOKENS: u32 = 256;
+/// Most the 99th percentile gap may be of the normal one. The aim is 3; the rest is for a machine with other
+/// tenants, whose pure decode steps alone vary by 1.6.
+const STRETCH: f64 = 3.5;
+/// Stretches of the prefill looked at one by one, so that a burst of the machine's other work spoils one.
+const WINDOWS: u32 = 5;
 
-/// Arrival times of a stream's tokens, until `stop` is set.
-async fn listen(
-    client: Client,
-    n: usize,
-    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
-) -> Vec<Instant> {
-    let asked =
-        v1::GenerateRequest { raw: true, ..request(&format!("Count from {n}: {n},"), 4000) };
-    let mut answer = client.generate(asked).await.unwrap();
-    let mut arrivals = Vec::new();
-    while let Some(event) = answer.next().await.unwrap() {
-        if let Event::Tokens(chunk) = event {
-            arrivals.extend(chunk.tokens.iter().map(|_| Instant::now()));
+/// Arrival times of the tokens of one answer after another, until `stop` is set. Answers are short, so that
+/// a step costs the same however long the test takes.
+async fn listen(client: Client, n: usize, stop: Arc<AtomicBool>) -> Vec<Vec<Instant>> {
+    let mut answers = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let asked = v1::GenerateRequest {
+            raw: true,
+            ..request(&format!("Count from {n}: {n},"), ANSWER_TOKENS)
+        };
+        let mut answer = client.generate(asked).await.unwrap();
+        let mut arrivals = Vec::new();
+        while let Some(event) = answer.next().await.unwrap() {
+            if let Event::Tokens(chunk) = event {
+                arrivals.extend(chunk.tokens.iter().map(|_| Instant::now()));
+            }
         }
-        if stop.load(std::sync::atomic::Ordering::Relaxed) {
-            break;
-        }
+        answers.push(arrivals);
     }
-    arrivals
+    answers
 }
 
 /// Sorted gaps between tokens that arrived within `from..to`, seconds.
@@ -45,12 +51,16 @@ fn gaps(streams: &[Vec<Instant>], from: Instant, to: Instant) -> Vec<f64> {
     gaps
 }
 
+fn percentile(sorted: &[f64], percent: usize) -> f64 {
+    sorted[sorted.len() * percent / 100]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_keep_their_pace_while_a_long_prompt_prefills() {
     let _alone = ALONE.lock().await;
     let server = smollm2().await;
     let client = server.client().await;
-    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stop = Arc::new(AtomicBool::new(false));
     let streams: Vec<_> =
         (0..STREAMS).map(|n| tokio::spawn(listen(client.clone(), n, stop.clone()))).collect();
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -72,21 +82,30 @@ async fn streams_keep_their_pace_while_a_long_prompt_prefills() {
         .unwrap();
     let ended = Instant::now();
     let prompt_tokens = long.r#final.unwrap().usage.unwrap().prompt_tokens;
-    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    stop.store(true, Ordering::Relaxed);
     let mut arrivals = Vec::new();
     for stream in streams {
-        arrivals.push(stream.await.unwrap());
+        arrivals.extend(stream.await.unwrap());
     }
 
     let normal = gaps(&arrivals, quiet_from, began);
+    let normal_gap = percentile(&normal, 50);
+    let window = (ended - began) / WINDOWS;
+    let mut windows: Vec<f64> = (0..WINDOWS)
+        .map(|n| gaps(&arrivals, began + n * window, began + (n + 1) * window))
+        .map(|gaps| percentile(&gaps, 99))
+        .collect();
+    windows.sort_by(f64::total_cmp);
+    let p99 = windows[windows.len() / 2];
     let during = gaps(&arrivals, began, ended);
-    let normal_gap = normal[normal.len() / 2];
-    let p99 = during[during.len() * 99 / 100];
     println!(
-        "{prompt_tokens} tokens in {:.1} s beside {STREAMS} streams: gap normally {:.1} ms, p50 {:.1} ms and p99 {:.1} ms during the prefill",
+        "{prompt_tokens} tokens in {:.1} s beside {STREAMS} streams: gap normally {:.1} ms (p99 {:.1}); during the \
+         prefill p50 {:.1} ms, p99 {:.1} ms, in the median fifth {:.1} ms",
         (ended - began).as_secs_f64(),
         normal_gap * 1e3,
-        during[during.len() / 2] * 1e3,
+        percentile(&normal, 99) * 1e3,
+        percentile(&during, 50) * 1e3,
+        percentile(&during, 99) * 1e3,
         p99 * 1e3
     );
     assert!((6_500..7_900).contains(&prompt_tokens), "{prompt_tokens}");
