@@ -1,14 +1,18 @@
 //! How a ragged batch is cut into items of work.
 //!
-//! Cuts depend on the sequence and the shape alone, never on the batch or the number of threads: so do the
-//! bits of the result.
+//! However it is cut, a row goes over its keys segment by segment, and segments begin at fixed positions: so
+//! its bits depend on neither cuts nor company nor threads.
 
 use std::ops::Range;
 
+use super::avx2::{NARROW, TILE};
 use super::{AttentionShape, SequenceView};
 
 /// Query rows times heads of a group in an item: what one conversion of keys and values is shared by.
 pub(super) const ROWS: usize = 96;
+
+/// Keys that are weighed among themselves before they meet those of other segments.
+pub(super) const SEGMENT: usize = 256;
 
 /// Items a sequence is cut into at least, its keys permitting, so that a long one alone fills the workers.
 const ITEMS: usize = 8;
@@ -20,9 +24,10 @@ pub(super) struct Item {
     pub(super) kv_head: usize,
     /// Rows of the sequence.
     pub(super) rows: Range<usize>,
-    /// Key positions.
+    /// Key positions. They begin with a tile, and a segment but for the first of all.
     pub(super) keys: Range<usize>,
-    /// Where its partial result goes, counted in rows x heads; `None` if it sees all keys of its rows.
+    /// Where its partial result goes, counted in rows x heads: its keys are of one segment then. `None` if it sees
+    /// all keys of its rows.
     pub(super) partial: Option<usize>,
 }
 
@@ -64,9 +69,12 @@ impl Plan {
         for first in (0..sequence.rows).step_by(height) {
             let rows = first..(first + height).min(sequence.rows);
             let base = sequence.context - sequence.rows;
-            let keys = shape.visible(base + rows.start).start..base + rows.end;
-            let split = split_len(shape, rows.len() * group, keys.len(), tiles * shape.kv_heads);
-            let splits = keys.len().div_ceil(split);
+            let first_key = shape.visible(base + rows.start).start / TILE * TILE;
+            let keys = first_key..base + rows.end;
+            let count = segments(keys.clone()).count();
+            // Few rows are bound by memory and long ones would leave workers idle.
+            let few = rows.len() * group <= NARROW || tiles * shape.kv_heads < ITEMS;
+            let splits = if few { count } else { 1 };
             for kv_head in 0..shape.kv_heads {
                 let whole = Item {
                     sequence: index,
@@ -80,8 +88,7 @@ impl Plan {
                     continue;
                 }
                 let first_partial = self.partials;
-                for start in keys.clone().step_by(split) {
-                    let keys = start..(start + split).min(keys.end);
+                for keys in segments(keys.clone()) {
                     self.items.push(Item { keys, partial: Some(self.partials), ..whole.clone() });
                     self.partials += rows.len() * group;
                 }
@@ -91,12 +98,13 @@ impl Plan {
     }
 }
 
-/// Keys per item.
-fn split_len(shape: &AttentionShape, rows: usize, keys: usize, items: usize) -> usize {
-    if rows <= super::avx2::NARROW {
-        // Bound by memory: about 64 KiB of keys and values each, a few microseconds of work.
-        return (16 * 1024 / shape.head_dim).clamp(64, 512).next_multiple_of(64);
-    }
-    let splits = ITEMS.div_ceil(items);
-    keys.div_ceil(splits).next_multiple_of(64).max(512)
+/// `keys`, cut where segments begin.
+pub(super) fn segments(keys: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let mut start = keys.start;
+    std::iter::from_fn(move || {
+        let end = ((start / SEGMENT + 1) * SEGMENT).min(keys.end);
+        let segment = start..end;
+        start = end;
+        (!segment.is_empty()).then_some(segment)
+    })
 }

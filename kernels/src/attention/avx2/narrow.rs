@@ -1,12 +1,11 @@
 //! Few rows (decode): keys and values are read once from f16 and used by all heads of the group.
 
 use std::arch::x86_64::{
-    __m256, _mm_add_ps, _mm_loadu_si128, _mm_storeu_ps, _mm256_broadcast_ss,
-    _mm256_castps256_ps128, _mm256_cvtph_ps, _mm256_extractf128_ps, _mm256_fmadd_ps,
-    _mm256_hadd_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+    __m256, _mm_loadu_si128, _mm256_broadcast_ss, _mm256_cvtph_ps, _mm256_fmadd_ps,
+    _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps,
 };
 
-use super::{Scratch, TILE, padded};
+use super::{Scratch, TILE, dots, padded};
 use crate::attention::Keys;
 
 /// Scores of `rows` rows against the keys at `start..start + count`.
@@ -28,53 +27,11 @@ pub(super) unsafe fn scores(
         let keys: [*const u16; 4] = std::array::from_fn(|i| {
             keys.kv.keys(head, keys.slot(start + (first + i).min(count - 1)), 1).as_ptr()
         });
-        let mut row = 0;
-        while row < rows {
-            let queries = scratch.queries[row * dim..].as_ptr();
-            let out = scratch.scores[row * TILE + first..].as_mut_ptr();
-            // SAFETY: keys and queries have `dim` elements; four scores of each row fit.
-            row += unsafe {
-                match rows - row {
-                    1 => dots::<1>(dim, keys, queries, out),
-                    2 | 4 => dots::<2>(dim, keys, queries, out),
-                    _ => dots::<3>(dim, keys, queries, out),
-                }
-            };
-        }
+        let queries = scratch.queries[..rows * dim].as_ptr();
+        let scores = scratch.scores[..rows * TILE][first..].as_mut_ptr();
+        // SAFETY: keys and queries have `dim` elements; a tile has room for four scores of each row.
+        unsafe { dots::rows(dim, rows, keys, queries, scores) };
     }
-}
-
-/// Four keys by `R` rows of queries; says how many rows it did.
-///
-/// # Safety
-/// As [`scores`]: `keys` point at `dim` halves, `queries` at `R * dim` floats; row `i` of the result goes to
-/// `out + TILE i`.
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn dots<const R: usize>(
-    dim: usize,
-    keys: [*const u16; 4],
-    queries: *const f32,
-    out: *mut f32,
-) -> usize {
-    let mut sums: [[__m256; 4]; R] = [[_mm256_setzero_ps(); 4]; R];
-    // SAFETY: the caller's promise.
-    unsafe {
-        for d in (0..dim).step_by(8) {
-            let k = keys.map(|key| _mm256_cvtph_ps(_mm_loadu_si128(key.add(d).cast())));
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let q = _mm256_loadu_ps(queries.add(i * dim + d));
-                for (sum, &k) in sums.iter_mut().zip(&k) {
-                    *sum = _mm256_fmadd_ps(q, k, *sum);
-                }
-            }
-        }
-        for (i, [a, b, c, d]) in sums.into_iter().enumerate() {
-            let four = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-            let four = _mm_add_ps(_mm256_castps256_ps128(four), _mm256_extractf128_ps::<1>(four));
-            _mm_storeu_ps(out.add(i * TILE), four);
-        }
-    }
-    R
 }
 
 /// Adds the weighted values at `start..start + count` to the sums of `rows` rows.
