@@ -36,7 +36,10 @@ pub enum Command {
     Pull(commands::pull::PullArgs),
     /// List the models that can be fetched by name
     Models(commands::models::ModelsArgs),
-    /// Measure a model
+    /// Measure how fast it is
+    #[command(subcommand)]
+    Bench(commands::bench::BenchCommand),
+    /// Measure how good a model is
     #[command(subcommand)]
     Eval(commands::eval::EvalCommand),
     /// Check that this machine has what pith needs

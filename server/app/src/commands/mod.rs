@@ -6,6 +6,7 @@ use crate::cli::{Cli, Command};
 
 mod answer;
 pub mod ask;
+pub mod bench;
 pub mod completions;
 pub mod demo;
 pub mod doctor;
@@ -34,6 +35,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Demo(args) => demo::run(args),
         Command::Pull(args) => pull::run(args),
         Command::Models(args) => models::run(args),
+        Command::Bench(command) => bench::run(command),
         Command::Eval(command) => eval::run(command),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => completions::run(args),

@@ -1,0 +1,220 @@
+//! `pith bench offline`
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use pith_engine::{Engine, EngineConfig};
+use serde::Serialize;
+
+use super::process::peak_rss_mib;
+use super::quantile::median;
+use super::run::{Run, Shape};
+use crate::commands::{Failure, local};
+use crate::hub;
+
+/// Arguments of `pith bench offline`.
+#[derive(Debug, Args)]
+pub struct OfflineArgs {
+    /// A name from `pith models` or a GGUF file
+    #[arg(long, value_name = "NAME|FILE", default_value = hub::DEFAULT_MODEL)]
+    model: String,
+    /// Tokens of each prompt; several values are run one after another
+    #[arg(long, value_name = "TOKENS", value_delimiter = ',', default_value = "128", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    prompt_tokens: Vec<u32>,
+    /// Tokens of each answer
+    #[arg(long, value_name = "TOKENS", value_delimiter = ',', default_value = "128", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    output_tokens: Vec<u32>,
+    /// Requests that begin together
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    streams: Vec<u32>,
+    /// Runs of each combination; the median is printed
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeat: u32,
+    /// Threads that compute; 0 is one per core allowed
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1024))]
+    threads: u32,
+    /// Instruction set, scalar or avx2 (default: the fastest this machine has)
+    #[arg(long)]
+    isa: Option<String>,
+    /// How keys and values are kept
+    #[arg(long, value_enum, default_value_t = KvType::F16)]
+    kv_type: KvType,
+    /// Write a list of results here, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// How keys and values are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum KvType {
+    /// Half precision
+    F16,
+}
+
+/// What a combination came to: medians over its runs.
+#[derive(Debug, Serialize)]
+struct Measured {
+    model: String,
+    executor: String,
+    kv_type: KvType,
+    prompt_tokens: u32,
+    output_tokens: u32,
+    streams: u32,
+    repeat: u32,
+    /// Seconds from opening the file to the engine's first token, with the file in the system's cache or not.
+    load_s: f64,
+    seconds: f64,
+    prefill_tokens_per_s: f64,
+    /// While all streams decode; null if they never all do.
+    decode_tokens_per_s: Option<f64>,
+    output_tokens_per_s: f64,
+    ttft_ms_p50: f64,
+    ttft_ms_p99: f64,
+    itl_ms_p50: Option<f64>,
+    itl_ms_p99: Option<f64>,
+    /// Most memory the process ever held, this combination included.
+    peak_rss_mib: Option<f64>,
+}
+
+pub(super) fn run(args: &OfflineArgs) -> Result<ExitCode, Failure> {
+    let model = hub::resolve(&args.model)?;
+    let most = |values: &[u32]| values.iter().copied().max().unwrap_or(1) as usize;
+    let streams = most(&args.streams);
+    let tokens = most(&args.prompt_tokens) + most(&args.output_tokens);
+    let config = EngineConfig { max_running: streams.max(1), ..EngineConfig::default() };
+    let settings = local::EngineSettings {
+        isa: args.isa.clone(),
+        threads: args.threads as usize,
+        kv_tokens: streams * tokens.next_multiple_of(64) + 1024,
+        config,
+    };
+    let began = Instant::now();
+    let (engine, _file) = local::engine(&model, &settings)?;
+    local::block_on(async {
+        let first = Shape { prompt_tokens: 4, output_tokens: 1, streams: 1 };
+        Run::measure(&engine, first, 0).await?;
+        let load_s = began.elapsed().as_secs_f64();
+        print_head(&model.name, &engine, args, load_s)?;
+        let mut results = Vec::new();
+        for &prompt_tokens in &args.prompt_tokens {
+            for &output_tokens in &args.output_tokens {
+                for &streams in &args.streams {
+                    let shape = Shape { prompt_tokens, output_tokens, streams };
+                    let runs = runs(&engine, shape, args.repeat).await?;
+                    let measured = measured(&model.name, &engine, args, shape, load_s, &runs);
+                    print_row(&measured)?;
+                    results.push(measured);
+                }
+            }
+        }
+        if let Some(path) = &args.json {
+            write_json(path, &results)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+async fn runs(engine: &Engine, shape: Shape, repeat: u32) -> Result<Vec<Run>, Failure> {
+    let mut runs = Vec::new();
+    for n in 0..repeat {
+        let run = Run::measure(engine, shape, u64::from(n) + 1).await?;
+        tracing::info!(?shape, n, seconds = run.seconds(), "run");
+        runs.push(run);
+    }
+    Ok(runs)
+}
+
+fn measured(
+    model: &str,
+    engine: &Engine,
+    args: &OfflineArgs,
+    shape: Shape,
+    load_s: f64,
+    runs: &[Run],
+) -> Measured {
+    let over = |figure: &dyn Fn(&Run) -> f64| median(&runs.iter().map(figure).collect::<Vec<_>>());
+    let some = |value: f64| value.is_finite().then_some(value);
+    Measured {
+        model: model.to_owned(),
+        executor: engine.capabilities().name.clone(),
+        kv_type: args.kv_type,
+        prompt_tokens: shape.prompt_tokens,
+        output_tokens: shape.output_tokens,
+        streams: shape.streams,
+        repeat: args.repeat,
+        load_s,
+        seconds: over(&Run::seconds),
+        prefill_tokens_per_s: over(&Run::prefill_tokens_per_s),
+        decode_tokens_per_s: some(over(&Run::decode_tokens_per_s)),
+        output_tokens_per_s: over(&Run::output_tokens_per_s),
+        ttft_ms_p50: over(&|run| run.ttft_ms(0.5)),
+        ttft_ms_p99: over(&|run| run.ttft_ms(0.99)),
+        itl_ms_p50: some(over(&|run| run.itl_ms(0.5))),
+        itl_ms_p99: some(over(&|run| run.itl_ms(0.99))),
+        peak_rss_mib: peak_rss_mib(),
+    }
+}
+
+fn print_head(
+    model: &str,
+    engine: &Engine,
+    args: &OfflineArgs,
+    load_s: f64,
+) -> Result<(), Failure> {
+    let executor = &engine.capabilities().name;
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "{model}, {executor}, KV f16, loaded in {load_s:.2} s; medians of {}",
+        args.repeat
+    )?;
+    writeln!(
+        out,
+        "{:>7} {:>7} {:>7} {:>10} {:>10} {:>10} {:>9} {:>9} {:>8} {:>8} {:>8}",
+        "prompt",
+        "output",
+        "streams",
+        "prefill/s",
+        "decode/s",
+        "output/s",
+        "TTFT p50",
+        "TTFT p99",
+        "ITL p50",
+        "ITL p99",
+        "RSS MiB"
+    )?;
+    Ok(())
+}
+
+fn print_row(measured: &Measured) -> Result<(), Failure> {
+    let figure = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
+    let ms = |value: f64| format!("{value:.0} ms");
+    writeln!(
+        io::stdout().lock(),
+        "{:>7} {:>7} {:>7} {:>10} {:>10} {:>10} {:>9} {:>9} {:>8} {:>8} {:>8}",
+        measured.prompt_tokens,
+        measured.output_tokens,
+        measured.streams,
+        figure(Some(measured.prefill_tokens_per_s)),
+        figure(measured.decode_tokens_per_s),
+        figure(Some(measured.output_tokens_per_s)),
+        ms(measured.ttft_ms_p50),
+        ms(measured.ttft_ms_p99),
+        figure(measured.itl_ms_p50),
+        figure(measured.itl_ms_p99),
+        measured.peak_rss_mib.map_or("-".to_owned(), |mib| format!("{mib:.0}")),
+    )?;
+    Ok(())
+}
+
+fn write_json(path: &PathBuf, results: &[Measured]) -> Result<(), Failure> {
+    let cannot = |error: &dyn std::fmt::Display| {
+        Failure::new(format!("cannot write {}: {error}", path.display()))
+    };
+    let text = serde_json::to_string_pretty(results).map_err(|error| cannot(&error))?;
+    std::fs::write(path, text + "\n").map_err(|error| cannot(&error))
+}
