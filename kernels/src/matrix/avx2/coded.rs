@@ -4,10 +4,11 @@
 //! beside it, and one instruction multiplies and adds pairs.
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm_cvtsi32_si128, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32,
-    _mm256_cvtepi32_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_madd_epi16, _mm256_maddubs_epi16,
-    _mm256_mul_ps, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
-    _mm256_setzero_si256, _mm256_sign_epi8, _mm256_sll_epi32, _mm256_storeu_ps, _mm256_sub_epi32,
+    __m256, __m256i, _MM_HINT_T0, _mm_cvtsi32_si128, _mm_prefetch, _mm256_abs_epi8,
+    _mm256_add_epi16, _mm256_add_epi32, _mm256_cvtepi32_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_set1_epi16, _mm256_set1_epi32,
+    _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_sign_epi8, _mm256_sll_epi32,
+    _mm256_storeu_ps, _mm256_sub_epi32,
 };
 
 use std::ops::Range;
@@ -120,7 +121,9 @@ unsafe fn through_scratch<F: Format>(part: &Part<'_>, x: Rows<'_>) {
             // belong to the part.
             unsafe {
                 let source = Unpacked::<F>::fill(scratch, Packed::<F>::new(panel), groups.clone());
-                let product = Product { source, x, start, depth };
+                let next = (index + 1 < part.panels.end).then(|| part.panel(index + 1).0);
+                let ahead = next.map(|panel| Packed::<F>::new(panel).bytes(groups.clone()));
+                let product = Product { source, x, start, depth, ahead };
                 if height == HEIGHT {
                     let y = part.out(0, index, height).as_mut_ptr();
                     product.rows(0..x.len(), y, part.stride);
@@ -150,6 +153,8 @@ struct Product<'a, F> {
     x: Rows<'a>,
     start: usize,
     depth: usize,
+    /// Bytes needed next: fetched while these products are computed.
+    ahead: Option<(*const u8, usize)>,
 }
 
 impl<F: Format> Product<'_, F> {
@@ -160,9 +165,18 @@ impl<F: Format> Product<'_, F> {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn rows(&self, rows: Range<usize>, c: *mut f32, ldc: usize) {
         let full = rows.start + rows.len() / TALL * TALL;
+        // Spread over the tiles, so that no more lines are under way than the core can wait for.
+        let (mut ahead, bytes) = self.ahead.unwrap_or((std::ptr::null(), 0));
+        let (mut lines, tiles) = (bytes.div_ceil(64), rows.len().div_ceil(TALL));
+        let each = lines.div_ceil(tiles.max(1));
         // SAFETY: the caller's promise.
         unsafe {
             for row in (rows.start..full).step_by(TALL) {
+                for _ in 0..each.min(lines) {
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                    ahead = ahead.wrapping_add(64);
+                }
+                lines -= each.min(lines);
                 self.tile::<TALL>(row, c.add((row - rows.start) * ldc), ldc);
             }
             let c = c.add((full - rows.start) * ldc);

@@ -123,6 +123,12 @@ impl<F: Format> Packed<F> {
         Self { panel, format: PhantomData }
     }
 
+    /// Where the bytes of some groups, whole superblocks, lie, and how many there are.
+    pub(super) fn bytes(&self, groups: Range<usize>) -> (*const u8, usize) {
+        let block = |group: usize| group / F::SHAPE.groups() * F::SHAPE.bytes();
+        (self.panel.wrapping_add(block(groups.start)), block(groups.end) - block(groups.start))
+    }
+
     /// The superblock of `group`, and the group's number in it.
     #[inline]
     unsafe fn block(&self, group: usize) -> (*const u8, usize) {
