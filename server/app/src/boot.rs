@@ -141,10 +141,11 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         admission: Arc::clone(&admission),
         max_request: config.max_request(),
     };
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(pith_proto::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(pith_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
     let bytes = config.limits.max_message_mib << 20;
     let router = Server::builder()
         .layer(CatchPanicLayer::custom(|_| {
@@ -155,7 +156,9 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         .http2_keepalive_interval(Some(Duration::from_secs(config.limits.keepalive_seconds)))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_service(health_service)
-        .add_service(reflection)
+        .add_service(reflection().build_v1()?)
+        // What many clients still ask for first, Python's among them.
+        .add_service(reflection().build_v1alpha()?)
         .add_service(InferenceServer::new(api.clone()).max_decoding_message_size(bytes))
         .add_service(CompressionServer::new(api.clone()).max_decoding_message_size(bytes))
         .add_service(ModelsServer::new(api).max_decoding_message_size(bytes));

@@ -30,3 +30,23 @@ async fn services_and_symbols_are_told() {
         matches!(&told, MessageResponse::FileDescriptorResponse(files) if !files.file_descriptor_proto.is_empty())
     );
 }
+
+/// Python's client and older tools ask by the older name only.
+#[tokio::test]
+async fn the_older_protocol_is_spoken_too() {
+    use tonic_reflection::pb::v1alpha as older;
+    let server = serve().await;
+    let mut client = older::server_reflection_client::ServerReflectionClient::new(
+        channel(server.running.endpoint()).await,
+    );
+    let message = older::server_reflection_request::MessageRequest::ListServices(String::new());
+    let request =
+        older::ServerReflectionRequest { host: String::new(), message_request: Some(message) };
+    let answers = client.server_reflection_info(tokio_stream::once(request)).await.unwrap();
+    let answer = answers.into_inner().message().await.unwrap().unwrap().message_response.unwrap();
+    let older::server_reflection_response::MessageResponse::ListServicesResponse(services) = answer
+    else {
+        panic!("{answer:?}")
+    };
+    assert!(services.service.iter().any(|service| service.name == "pith.v1.Inference"));
+}
