@@ -158,10 +158,8 @@ impl Scheduler {
                 return false;
             }
             let newest = self.running.len() - 1;
-            // A sequence already in this step keeps its blocks.
-            if newest > at && draft.has(self.running[newest].id) {
-                return false;
-            }
+            // Rows are given out from the oldest on, so the newest has none in this step yet.
+            debug_assert!(newest == at || !draft.has(self.running[newest].id));
             self.preempt(newest);
             if newest == at {
                 return false;

@@ -197,6 +197,10 @@ impl Executor for FakeExecutor {
     fn submit(&mut self, step: Step) -> Result<Ticket, ExecutorError> {
         assert!(self.last.is_none_or(|last| step.id > last), "steps are numbered upwards");
         assert!(self.queue.len() < self.capabilities.depth, "more steps in flight than the depth");
+        for ahead in &self.queue {
+            let twice = step.slots.iter().find(|slot| ahead.slots.contains(slot));
+            assert_eq!(twice, None, "a slot that a step in flight writes is given away");
+        }
         self.last = Some(step.id);
         let id = step.id;
         self.queue.push(step);
