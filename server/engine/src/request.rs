@@ -76,6 +76,19 @@ pub struct StopConditions {
     pub ignore_end: bool,
 }
 
+impl StopConditions {
+    /// Stops after `max_tokens` tokens and for nothing else, the model's end token included.
+    pub fn exactly(max_tokens: u32) -> Self {
+        Self {
+            max_tokens,
+            min_tokens: 0,
+            strings: Vec::new(),
+            tokens: Vec::new(),
+            ignore_end: true,
+        }
+    }
+}
+
 /// One piece of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {

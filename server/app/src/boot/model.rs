@@ -83,13 +83,7 @@ impl Served {
             tenant: "pith/warm-up".into(),
             prompt,
             sampling: SamplingParams::default(),
-            stop: StopConditions {
-                max_tokens: WARM_UP_TOKENS,
-                min_tokens: 0,
-                strings: Vec::new(),
-                tokens: Vec::new(),
-                ignore_end: true,
-            },
+            stop: StopConditions::exactly(WARM_UP_TOKENS),
             deadline: None,
             prefix_cache: false,
         })?;

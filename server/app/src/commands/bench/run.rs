@@ -38,13 +38,7 @@ impl Run {
                 tenant: Arc::from("bench"),
                 prompt: prompt(shape.prompt_tokens, vocab, salt << 20 | u64::from(stream)),
                 sampling: SamplingParams::default(),
-                stop: StopConditions {
-                    max_tokens: shape.output_tokens,
-                    min_tokens: 0,
-                    strings: Vec::new(),
-                    tokens: Vec::new(),
-                    ignore_end: true,
-                },
+                stop: StopConditions::exactly(shape.output_tokens),
                 deadline: None,
                 prefix_cache: false,
             };
