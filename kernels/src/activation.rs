@@ -110,7 +110,7 @@ mod tests {
         ) {
             let gate_up: Vec<f32> = seed[..2 * width * rows].to_vec();
             for activation in [Activation::Silu, Activation::GeluTanh] {
-                for isa in [Isa::Scalar, Isa::detect()] {
+                for isa in Isa::available() {
                     let mut out = vec![f32::NAN; width * rows];
                     gated(isa, &Pool::new(1), activation, &gate_up, width, &mut out).unwrap();
                     for (i, &got) in out.iter().enumerate() {

@@ -1,10 +1,10 @@
 //! Paged attention over f16 keys and values, f32 arithmetic, online softmax.
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
 mod plan;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use std::ops::Range;
 
@@ -100,7 +100,7 @@ pub fn attention(
     let keys = |s: usize| Keys { kv, block_size, blocks: sequences[s].blocks };
     #[cfg(target_arch = "x86_64")]
     if isa.avx2() {
-        return avx2::Batch { shape, sequences, q, stride, out }.compute(pool, keys);
+        return x86::Batch { isa, shape, sequences, q, stride, out }.compute(pool, keys);
     }
     let _ = isa;
     let items: Vec<(usize, usize)> =
@@ -165,7 +165,7 @@ fn mass_weights(
         let seen = shape.visible(position);
         let kv_head = head / (shape.heads / shape.kv_heads);
         // SAFETY: the machine has the features, and the caller checked the blocks.
-        return (seen.start, unsafe { avx2::mass::weights(shape, keys, kv_head, q, seen) });
+        return (seen.start, unsafe { x86::mass::weights(shape, keys, kv_head, q, seen) });
     }
     let _ = isa;
     scalar::weights(shape, keys, head, q, position, &[])

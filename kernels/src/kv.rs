@@ -170,7 +170,7 @@ mod tests {
         let width = kv_heads * dim;
         let stride = 2 * width + 4;
         let x: Vec<f32> = (0..3 * stride).map(|i| i as f32 * 0.37 - 20.0).collect();
-        for isa in [Isa::Scalar, Isa::detect()] {
+        for isa in Isa::available() {
             let mut kv = KvLayer::new(kv_heads, dim, 12);
             kv.poison();
             kv.write(isa, &Pool::new(2), &x, stride, 1, 1 + width, &slots).unwrap();

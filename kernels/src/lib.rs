@@ -11,6 +11,8 @@
 //! - [`attention::attention`] gives a sequence the same bits whatever other sequences are in the batch.
 
 pub mod activation;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 pub mod attention;
 pub mod ceiling;
 #[cfg(target_arch = "x86_64")]

@@ -1,10 +1,10 @@
 //! Weight matrices: repacked once into row panels, kept in their quantised bits.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
 mod eight_bit;
 mod panel;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use panel::{HEIGHT, Layout, Panel, Shape};
 
@@ -147,9 +147,9 @@ impl Matrix {
     ///
     /// Where the weights are coded (all but F32, F16 and BF16), `x` is rounded to eight bits first: 32 neighbours
     /// share a scale, `max|x| / 127`, and each moves by at most half of it. Weights are the very ones
-    /// [`Matrix::row`] gives. Sums run over `k` in one order on an instruction set, so a row of `y` has
-    /// the same bits whatever other rows are in `x` and however many threads compute it. Two instruction
-    /// sets differ by the rounding of f32 sums alone.
+    /// [`Matrix::row`] gives. Sums run over `k` in one order, so a row of `y` has
+    /// the same bits whatever other rows are in `x` and however many threads compute it, and the same with AVX2,
+    /// AVX-512 and AMX. The oracle differs by the rounding of f32 sums alone.
     /// # Panics
     /// If `x` is no whole number of rows, or `y` does not fit.
     pub fn matmul(&self, isa: Isa, pool: &Pool, x: &[f32], y: &mut [f32]) -> Result<(), PoolError> {
@@ -163,7 +163,7 @@ impl Matrix {
         assert_eq!(y.len(), m * self.rows, "y of {m} rows");
         #[cfg(target_arch = "x86_64")]
         if isa.avx2() {
-            return avx2::matmul(self, pool, x, y);
+            return x86::matmul(self, isa.min(Isa::detect()), pool, x, y);
         }
         let _ = isa;
         let y = Shards::new(y);

@@ -164,7 +164,7 @@ mod tests {
                 row.iter().zip(&weight).map(move |(&x, &w)| (f64::from(x) * factor * f64::from(w)) as f32)
                     .collect::<Vec<_>>()
             }).collect();
-            for isa in [Isa::Scalar, Isa::detect()] {
+            for isa in Isa::available() {
                 let pool = Pool::new(2);
                 let mut out = vec![f32::NAN; x.len()];
                 rms_norm(isa, &pool, &x, &weight, 1e-5, &mut out).unwrap();

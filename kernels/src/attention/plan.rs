@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::avx2::{NARROW, TILE};
+use super::x86::{NARROW, TILE};
 use super::{AttentionShape, SequenceView};
 
 /// Query rows times heads of a group in an item: what one conversion of keys and values is shared by.

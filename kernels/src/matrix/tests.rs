@@ -70,7 +70,7 @@ proptest! {
             .iter()
             .flat_map(|&(quant, rows)| std::iter::repeat_n(Shape::of(quant).is_some(), rows))
             .collect();
-        for isa in [Isa::Scalar, Isa::detect()] {
+        for isa in Isa::available() {
             let mut y = vec![f32::NAN; m * matrix.rows()];
             matrix.matmul(isa, &Pool::new(2), &x, &mut y).unwrap();
             for (x, y) in x.chunks_exact(cols).zip(y.chunks_exact(matrix.rows())) {
@@ -103,7 +103,7 @@ proptest! {
     fn a_row_has_the_same_bits_in_any_batch((cols, segments) in shapes(), m in 2usize..40, seed: u64) {
         let (matrix, _) = build(cols, &segments, seed);
         let x = inputs(m * cols, seed);
-        for isa in [Isa::Scalar, Isa::detect()] {
+        for isa in Isa::available() {
             let mut together = vec![f32::NAN; m * matrix.rows()];
             matrix.matmul(isa, &Pool::new(3), &x, &mut together).unwrap();
             for (x, together) in x.chunks_exact(cols).zip(together.chunks_exact(matrix.rows())) {
@@ -111,6 +111,25 @@ proptest! {
                 matrix.matmul(isa, &Pool::new(1), x, &mut alone).unwrap();
                 prop_assert_eq!(bits(&alone), bits(together));
             }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn fast_sets_give_the_same_bits((cols, segments) in shapes(), m in 1usize..60, seed: u64) {
+        let (matrix, _) = build(cols, &segments, seed);
+        let x = inputs(m * cols, seed);
+        let products = |isa| {
+            let mut y = vec![f32::NAN; m * matrix.rows()];
+            matrix.matmul(isa, &Pool::new(2), &x, &mut y).unwrap();
+            bits(&y)
+        };
+        let expected = products(Isa::Avx2);
+        for isa in Isa::available().filter(|&isa| isa > Isa::Avx2) {
+            prop_assert!(products(isa) == expected, "{:?}", isa);
         }
     }
 }
@@ -148,13 +167,16 @@ fn deep_and_tall_products_keep_the_order_of_their_sums() {
         let (matrix, _) = build(1024, &[(quant, 23)], 5);
         let m = 391;
         let x = inputs(m * 1024, 9);
-        let mut together = vec![f32::NAN; m * 23];
-        matrix.matmul(Isa::detect(), &Pool::new(2), &x, &mut together).unwrap();
-        for i in [0, 191, 192, 197, 390] {
-            let mut alone = vec![f32::NAN; 23];
-            let x = &x[i * 1024..][..1024];
-            matrix.matmul(Isa::detect(), &Pool::new(1), x, &mut alone).unwrap();
-            assert_eq!(bits(&alone), bits(&together[i * 23..][..23]), "{quant:?} row {i}");
+        for isa in Isa::available().filter(|&isa| isa > Isa::Scalar) {
+            let mut together = vec![f32::NAN; m * 23];
+            matrix.matmul(isa, &Pool::new(2), &x, &mut together).unwrap();
+            for i in [0, 143, 144, 191, 192, 197, 390] {
+                let mut alone = vec![f32::NAN; 23];
+                let x = &x[i * 1024..][..1024];
+                matrix.matmul(isa, &Pool::new(1), x, &mut alone).unwrap();
+                let same = bits(&alone) == bits(&together[i * 23..][..23]);
+                assert!(same, "{quant:?} row {i} on {isa:?}");
+            }
         }
     }
 }
@@ -164,7 +186,7 @@ fn deep_and_tall_products_keep_the_order_of_their_sums() {
 fn one_activation_without_a_number_spoils_its_row_alone() {
     for quant in [Quant::Q4_1, Quant::Q4_0, Quant::Q8_0, Quant::Q6_K] {
         let (matrix, _) = build(256, &[(quant, 20)], 3);
-        for isa in [Isa::Scalar, Isa::detect()] {
+        for isa in Isa::available() {
             for (m, bad) in [(1, f32::NAN), (3, f32::INFINITY), (9, f32::NAN)] {
                 let mut x = inputs(m * 256, 7);
                 x[(m - 1) * 256 + 77] = bad;

@@ -10,10 +10,16 @@ use std::arch::x86_64::{
 
 use crate::matrix::eight_bit::{self, GROUP};
 use crate::pool::Shards;
-use crate::{Pool, PoolError};
+use crate::{Isa, Pool, PoolError};
 
 /// Activations below which waking another thread costs more than it saves.
 const SMALL: usize = 16 * 1024;
+
+/// Rows of a tile.
+const TILE: usize = crate::amx::ROWS;
+
+/// Rows of arbitrary codes past the last: a tile is always loaded whole.
+const PADDING: usize = TILE - 1;
 
 /// What a product needs to know of 32 codes.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -34,15 +40,26 @@ pub(in crate::matrix) struct Group {
 pub(in crate::matrix) struct Quantized {
     codes: Vec<i8>,
     groups: Vec<Group>,
+    /// For AMX: by sixteen rows, by group, the scales of the rows and then the sums.
+    tile_scales: Vec<[f32; 2 * TILE]>,
 }
 
 impl Quantized {
     /// Takes in `x`, whole rows of `cols` (a multiple of 32). The machine has AVX2.
-    pub(super) fn set(&mut self, pool: &Pool, x: &[f32], cols: usize) -> Result<(), PoolError> {
-        self.codes.resize(x.len(), 0);
+    pub(super) fn set(
+        &mut self,
+        isa: Isa,
+        pool: &Pool,
+        x: &[f32],
+        cols: usize,
+    ) -> Result<(), PoolError> {
+        let rows = x.len() / cols;
+        let tiles = if isa == Isa::Amx { rows.div_ceil(TILE) * (cols / GROUP) } else { 0 };
+        self.tile_scales.resize(tiles, [0.0; 2 * TILE]);
+        let tile_scales = Shards::new(self.tile_scales.as_flattened_mut());
+        self.codes.resize(x.len() + PADDING * cols, 0);
         self.groups.resize(x.len() / GROUP, Group::default());
         let (codes, groups) = (Shards::new(&mut self.codes), Shards::new(&mut self.groups));
-        let rows = x.len() / cols;
         let height = SMALL.div_ceil(cols);
         pool.run(rows.div_ceil(height), |task| {
             let (start, end) = (task * height * cols, ((task + 1) * height).min(rows) * cols);
@@ -51,6 +68,16 @@ impl Quantized {
                 let codes = codes.slice(start, end - start);
                 let groups = groups.slice(start / GROUP, (end - start) / GROUP);
                 quantize(&x[start..end], codes, groups);
+                if tiles > 0 {
+                    for (row, groups) in groups.chunks(cols / GROUP).enumerate() {
+                        let row = task * height + row;
+                        for (g, group) in groups.iter().enumerate() {
+                            let at = (row / TILE * (cols / GROUP) + g) * 2 * TILE + row % TILE;
+                            tile_scales.slice(at, 1)[0] = group.scale;
+                            tile_scales.slice(at + TILE, 1)[0] = group.sum;
+                        }
+                    }
+                }
             }
         })
     }
@@ -58,9 +85,11 @@ impl Quantized {
     /// Rows `rows` of `cols` activations.
     pub(super) fn rows(&self, rows: std::ops::Range<usize>, cols: usize) -> Rows<'_> {
         Rows {
-            codes: &self.codes[rows.start * cols..rows.end * cols],
+            codes: &self.codes[rows.start * cols..(rows.end + PADDING) * cols],
             groups: &self.groups[rows.start * cols / GROUP..rows.end * cols / GROUP],
             cols,
+            tile_scales: &self.tile_scales,
+            first: rows.start,
         }
     }
 }
@@ -71,17 +100,34 @@ pub(super) struct Rows<'a> {
     codes: &'a [i8],
     groups: &'a [Group],
     cols: usize,
+    /// Of all rows.
+    tile_scales: &'a [[f32; 2 * TILE]],
+    /// Number of the first row among all.
+    first: usize,
 }
 
 impl Rows<'_> {
     pub(super) fn len(&self) -> usize {
-        self.codes.len() / self.cols
+        self.codes.len() / self.cols - PADDING
     }
 
-    /// Codes and groups of row `row` from column `start` on, a multiple of 32.
+    /// Codes and groups of row `row` from column `start` on, a multiple of 32. [`PADDING`] rows of codes are
+    /// readable after the last.
     pub(super) fn row(&self, row: usize, start: usize) -> (*const i8, *const Group) {
         let at = row * self.cols + start;
         (self.codes[at..].as_ptr(), self.groups[at / GROUP..].as_ptr())
+    }
+
+    /// Bytes from a row's codes to the next one's.
+    pub(super) fn stride(&self) -> usize {
+        self.cols
+    }
+
+    /// For AMX: scales, then sums, of the sixteen rows from `row` on, which begin a tile, from column `start` on; the next
+    /// group's follow.
+    pub(super) fn tile_scales(&self, row: usize, start: usize) -> *const f32 {
+        let tile = (self.first + row) / TILE;
+        self.tile_scales[tile * (self.cols / GROUP) + start / GROUP..].as_ptr().cast()
     }
 }
 

@@ -1,8 +1,10 @@
-//! Attention with AVX2: keys and values pass once per item, in tiles of 64, shared by its rows and heads.
+//! Attention with AVX2 and above: keys and values pass once per item, shared by its rows and heads. AMX takes a
+//! segment of keys at once (`amx`), the others tiles of 64 (`narrow`, `wide`).
 //!
-//! Whichever way scores and sums are computed, a row's are made of the same operations in the same order, so
-//! they have the same bits however its prompt is cut and whatever runs beside it.
+//! Whichever way scores and sums are computed on an instruction set, a row's are made of the same operations in the
+//! same order, so they have the same bits however its prompt is cut and whatever runs beside it.
 
+mod amx;
 mod dots;
 pub(super) mod mass;
 mod narrow;
@@ -18,7 +20,7 @@ use scratch::{Part, Scratch, lanes, padded};
 use super::plan::{Item, Merge, Plan, segments};
 use super::{AttentionShape, Keys, SequenceView};
 use crate::pool::Shards;
-use crate::{Pool, PoolError};
+use crate::{Isa, Pool, PoolError};
 
 /// Keys of a tile.
 pub(super) const TILE: usize = 64;
@@ -29,6 +31,7 @@ pub(super) const NARROW: usize = 8;
 
 /// A batch, its shapes checked.
 pub(super) struct Batch<'a> {
+    pub(super) isa: Isa,
     pub(super) shape: &'a AttentionShape,
     pub(super) sequences: &'a [SequenceView<'a>],
     pub(super) q: &'a [f32],
@@ -37,7 +40,7 @@ pub(super) struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Computes everything; the machine has AVX2, FMA and F16C.
+    /// Computes everything; the machine has AVX2, FMA and F16C at least.
     pub(super) fn compute<'k>(
         &self,
         pool: &Pool,
@@ -131,10 +134,19 @@ impl Batch<'_> {
             let q = &self.q[batch_row * self.stride + head * dim..][..dim];
             scratch.set_query(row, q, shape.scale);
         }
+        let tiles = self.isa.amx().then(|| {
+            // SAFETY: the machine has AMX, and items do not nest.
+            unsafe { amx::Queries::new(dim, &scratch.queries, rows) }
+        });
         for segment in segments(item.keys.clone()) {
             scratch.start_segment(dim, rows);
             // SAFETY: the features are there; the scratch was sized for these rows, and slots were checked.
-            unsafe { self.segment(item, segment, keys, scratch) };
+            unsafe {
+                match &tiles {
+                    Some(queries) => self.tiled_segment(item, segment, keys, queries, scratch),
+                    None => self.segment(item, segment, keys, scratch),
+                }
+            };
             if item.partial.is_none() {
                 for row in 0..rows {
                     // SAFETY: the machine has the features.
@@ -180,7 +192,16 @@ impl Batch<'_> {
                 if narrow {
                     narrow::accumulate(dim, rows, keys, item.kv_head, start, count, scratch);
                 } else {
-                    wide::accumulate(dim, rows, keys, item.kv_head, start, count, scratch);
+                    wide::accumulate(
+                        self.isa,
+                        dim,
+                        rows,
+                        keys,
+                        item.kv_head,
+                        start,
+                        count,
+                        scratch,
+                    );
                 }
             }
         }

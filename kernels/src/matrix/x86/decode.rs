@@ -5,13 +5,14 @@ use std::arch::x86_64::{
     _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps,
     _mm256_loadu_ps, _mm256_loadu_si256, _mm256_mul_ps, _mm256_or_si256, _mm256_set1_epi8,
     _mm256_set1_epi32, _mm256_setzero_ps, _mm256_slli_epi32, _mm256_sllv_epi32, _mm256_srli_epi32,
-    _mm256_srlv_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_xor_si256,
+    _mm256_srlv_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_epi8, _mm256_xor_si256,
 };
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::super::panel::{HEIGHT, Shape, WORD};
+use super::coded::Kernel;
 use crate::Quant;
+use crate::matrix::panel::{HEIGHT, Shape, WORD};
 
 /// Sixteen weights of one column.
 pub(super) type Column = [__m256; 2];
@@ -96,6 +97,17 @@ pub(super) struct Scales {
     pub(super) min: Column,
 }
 
+/// How unpacked codes are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As [`Source::codes`] gives them.
+    Stored,
+    /// Unsigned, with their zero point.
+    Unsigned,
+    /// Signed: the zero point is taken off.
+    Signed,
+}
+
 /// Where the codes and scales of a panel come from.
 pub(super) trait Source: Copy {
     /// # Safety
@@ -131,7 +143,7 @@ impl<F: Format> Packed<F> {
 
     /// The superblock of `group`, and the group's number in it.
     #[inline]
-    unsafe fn block(&self, group: usize) -> (*const u8, usize) {
+    pub(super) unsafe fn block(&self, group: usize) -> (*const u8, usize) {
         let shape = F::SHAPE;
         // SAFETY: the caller asks for a group the panel has.
         let block = unsafe { self.panel.add(group / shape.groups() * shape.bytes()) };
@@ -218,12 +230,16 @@ impl<F: Format> Unpacked<F> {
     /// Bytes of a group.
     const BYTES: usize = Self::HEAD + F::SHAPE.group * HEIGHT;
 
-    /// Unpacks `groups` of a panel into `scratch`.
+    /// Unpacks `groups` of a panel into `scratch`, codes in the kernel's form.
     ///
     /// # Safety
     /// The machine has AVX2, FMA and F16C, the panel has the groups, and `scratch` has room and outlives the source.
     #[target_feature(enable = "avx2,fma,f16c")]
-    pub(super) unsafe fn fill(scratch: *mut u8, panel: Packed<F>, groups: Range<usize>) -> Self {
+    pub(super) unsafe fn fill<K: Kernel>(
+        scratch: *mut u8,
+        panel: Packed<F>,
+        groups: Range<usize>,
+    ) -> Self {
         for (i, group) in groups.enumerate() {
             // SAFETY: the caller's promise.
             unsafe {
@@ -236,12 +252,35 @@ impl<F: Format> Unpacked<F> {
                     }
                     for word in 0..F::SHAPE.group / 4 {
                         let to = out.add(Self::HEAD + word * WORD + 32 * h);
-                        _mm256_storeu_si256(to.cast(), panel.codes(group, word, h));
+                        let codes = panel.codes(group, word, h);
+                        let codes = match (K::FORM, F::SHAPE.bits) {
+                            (Form::Unsigned, 8) => {
+                                _mm256_xor_si256(codes, _mm256_set1_epi8(i8::MIN))
+                            }
+                            (Form::Signed, ..8) if F::SHAPE.zero > 0 => {
+                                _mm256_sub_epi8(codes, _mm256_set1_epi8(F::SHAPE.zero as i8))
+                            }
+                            _ => codes,
+                        };
+                        _mm256_storeu_si256(to.cast(), codes);
                     }
                 }
             }
         }
         Self { groups: scratch, format: PhantomData }
+    }
+
+    /// Where the scales and the minima, if any, of a group begin: sixteen floats.
+    #[inline]
+    pub(super) fn scales_at(&self, group: usize) -> [*const f32; 2] {
+        let at = self.groups.wrapping_add(group * Self::BYTES);
+        [at.cast(), at.wrapping_add(Self::SCALES).cast()]
+    }
+
+    /// Where the codes of a group begin: words, each the codes of four columns.
+    #[inline]
+    pub(super) fn codes_at(&self, group: usize) -> *const u8 {
+        self.groups.wrapping_add(group * Self::BYTES + Self::HEAD)
     }
 }
 
@@ -251,12 +290,10 @@ impl<F: Format> Source for Unpacked<F> {
     unsafe fn scales(&self, group: usize) -> Scales {
         // SAFETY: the group was unpacked there.
         unsafe {
-            let at = self.groups.add(group * Self::BYTES);
-            let load =
-                |at: *const u8| [_mm256_loadu_ps(at.cast()), _mm256_loadu_ps(at.add(32).cast())];
-            let min =
-                if F::SHAPE.min { load(at.add(Self::SCALES)) } else { [_mm256_setzero_ps(); 2] };
-            Scales { d: load(at), min }
+            let [d, min] = self.scales_at(group);
+            let load = |at: *const f32| [_mm256_loadu_ps(at), _mm256_loadu_ps(at.add(8))];
+            let min = if F::SHAPE.min { load(min) } else { [_mm256_setzero_ps(); 2] };
+            Scales { d: load(d), min }
         }
     }
 
@@ -264,9 +301,6 @@ impl<F: Format> Source for Unpacked<F> {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn codes(&self, group: usize, word: usize, half: usize) -> __m256i {
         // SAFETY: as above.
-        unsafe {
-            let at = self.groups.add(group * Self::BYTES + Self::HEAD + word * WORD + 32 * half);
-            _mm256_loadu_si256(at.cast())
-        }
+        unsafe { _mm256_loadu_si256(self.codes_at(group).add(word * WORD + 32 * half).cast()) }
     }
 }

@@ -17,7 +17,7 @@ const SCRATCH_FROM: usize = 13;
 const DEPTH: usize = 256;
 
 /// Most rows whose sums fit the registers beside a column of weights.
-pub(super) const TALL: usize = tile::HEIGHT;
+const TALL: usize = tile::HEIGHT;
 
 /// Computes a part in a format of floats.
 ///
@@ -125,6 +125,7 @@ unsafe fn through_scratch<D: Plain>(part: &Part<'_>) {
     let mut weights = Scratch::<{ DEPTH * HEIGHT }>(std::mem::MaybeUninit::uninit());
     let weights = weights.0.as_mut_ptr().cast::<f32>();
     let rows = part.rows.len();
+    let multiply = tile::multiplier(part.isa);
     for start in (0..part.cols).step_by(DEPTH) {
         let depth = DEPTH.min(part.cols - start);
         for index in part.panels.clone() {
@@ -137,17 +138,7 @@ unsafe fn through_scratch<D: Plain>(part: &Part<'_>) {
                 if height == HEIGHT {
                     let y = part.out(0, index, height).as_mut_ptr();
                     let fresh = start == 0;
-                    tile::multiply(
-                        rows,
-                        depth,
-                        x,
-                        part.cols,
-                        weights,
-                        HEIGHT,
-                        y,
-                        part.stride,
-                        fresh,
-                    );
+                    multiply(rows, depth, x, part.cols, weights, HEIGHT, y, part.stride, fresh);
                 } else {
                     narrow_panel(part, index, height, start, depth, weights);
                 }
@@ -181,7 +172,8 @@ unsafe fn narrow_panel(
             }
             let x = row(part, first)[start..].as_ptr();
             let c = sums.as_mut_ptr().cast();
-            tile::multiply(rows, depth, x, part.cols, weights, HEIGHT, c, HEIGHT, false);
+            let multiply = tile::multiplier(part.isa);
+            multiply(rows, depth, x, part.cols, weights, HEIGHT, c, HEIGHT, false);
             for (i, sums) in sums[..rows].iter().enumerate() {
                 part.out(first + i, index, height).copy_from_slice(&sums[..height]);
             }

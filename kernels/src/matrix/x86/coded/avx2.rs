@@ -1,34 +1,20 @@
-//! Products of coded weights and eight-bit activations: integer sums within a group, floats across groups.
-//!
-//! Codes of eight rows by four columns fill a register (`panel`), the same four activations are broadcast
+//! AVX2: codes of eight rows by four columns fill a register (`panel`), the same four activations are broadcast
 //! beside it, and one instruction multiplies and adds pairs.
 
 use std::arch::x86_64::{
-    __m256, __m256i, _MM_HINT_T0, _mm_cvtsi32_si128, _mm_prefetch, _mm256_abs_epi8,
-    _mm256_add_epi16, _mm256_add_epi32, _mm256_cvtepi32_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
-    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_set1_epi16, _mm256_set1_epi32,
-    _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_sign_epi8, _mm256_sll_epi32,
-    _mm256_storeu_ps, _mm256_sub_epi32,
+    __m256, __m256i, _mm_cvtsi32_si128, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32,
+    _mm256_cvtepi32_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_madd_epi16, _mm256_maddubs_epi16,
+    _mm256_mul_ps, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
+    _mm256_setzero_si256, _mm256_sign_epi8, _mm256_sll_epi32, _mm256_storeu_ps, _mm256_sub_epi32,
 };
-
 use std::ops::Range;
 
-use super::Part;
-use super::decode::{Format, Packed, Source, Unpacked};
-use super::quantize::{self, Rows};
+use super::{Kernel, Product};
 use crate::matrix::eight_bit::GROUP;
 use crate::matrix::panel::HEIGHT;
-
-/// Rows of `x` from which a panel is unpacked first: below, unpacking it in registers for every
-/// few rows costs less than the trip through the cache.
-const SCRATCH_FROM: usize = 7;
-
-/// Columns unpacked at a time: with their scales at most 18 KiB of scratch, half of the first-level
-/// cache. A multiple of every superblock.
-const DEPTH: usize = 768;
-
-/// Most bytes of scratch: codes, and a scale and a minimum per sixteen columns.
-const SCRATCH: usize = DEPTH * HEIGHT + DEPTH / 16 * HEIGHT * 4 * 2;
+use crate::matrix::x86::Part;
+use crate::matrix::x86::decode::{Form, Format, Packed, Source};
+use crate::matrix::x86::quantize::{Group, Rows};
 
 /// Rows of `x` multiplied at once: their sums, integer and float, fill the registers.
 const TALL: usize = 3;
@@ -36,18 +22,35 @@ const TALL: usize = 3;
 /// Sums of `R` rows by `P` panels of sixteen.
 type Sums<const R: usize, const P: usize> = [[[__m256; 2]; P]; R];
 
-/// Computes a part in a coded format.
-///
-/// # Safety
-/// As [`Part::compute`], and `F` is the segment's format.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn part<F: Format>(part: &Part<'_>, x: Rows<'_>) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if x.len() < SCRATCH_FROM {
-            direct::<F>(part, x);
-        } else {
-            through_scratch::<F>(part, x);
+/// See the module.
+pub(in crate::matrix::x86) struct Avx2;
+
+impl Kernel for Avx2 {
+    const FORM: Form = Form::Stored;
+    const TALL: usize = TALL;
+    type Held = ();
+
+    unsafe fn hold(_group: usize) {}
+
+    unsafe fn direct<F: Format>(part: &Part<'_>, x: Rows<'_>) {
+        // SAFETY: the caller's promise.
+        unsafe { direct::<F>(part, x) };
+    }
+
+    #[inline]
+    unsafe fn tile<F: Format>(
+        product: &Product<'_, F>,
+        rows: Range<usize>,
+        c: *mut f32,
+        ldc: usize,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match rows.len() {
+                1 => tile::<F, 1>(product, rows.start, c, ldc),
+                2 => tile::<F, 2>(product, rows.start, c, ldc),
+                _ => tile::<F, 3>(product, rows.start, c, ldc),
+            }
         }
     }
 }
@@ -56,7 +59,7 @@ pub(super) unsafe fn part<F: Format>(part: &Part<'_>, x: Rows<'_>) {
 /// more streams keep memory busy.
 ///
 /// # Safety
-/// As [`part`].
+/// As [`Kernel::direct`].
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn direct<F: Format>(part: &Part<'_>, x: Rows<'_>) {
     let height = x.len().div_ceil(x.len().div_ceil(TALL));
@@ -79,7 +82,7 @@ unsafe fn direct<F: Format>(part: &Part<'_>, x: Rows<'_>) {
 /// or panel is computed again and not written.
 ///
 /// # Safety
-/// As [`part`]; row `first` and panel `index` belong to the part.
+/// As [`Kernel::direct`]; row `first` and panel `index` belong to the part.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn packed<F: Format, const R: usize, const P: usize>(
     part: &Part<'_>,
@@ -102,117 +105,35 @@ unsafe fn packed<F: Format, const R: usize, const P: usize>(
     }
 }
 
-/// Many rows: a panel's codes are unpacked, `DEPTH` columns at a time, and used by all of them.
+/// `R` rows from `row` on.
 ///
 /// # Safety
-/// As [`part`].
+/// As [`Kernel::tile`].
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn through_scratch<F: Format>(part: &Part<'_>, x: Rows<'_>) {
-    #[repr(align(64))]
-    struct Scratch(std::mem::MaybeUninit<[u8; SCRATCH]>);
-    let mut scratch = Scratch(std::mem::MaybeUninit::uninit());
-    let scratch = scratch.0.as_mut_ptr().cast::<u8>();
-    for start in (0..part.cols).step_by(DEPTH) {
-        let depth = DEPTH.min(part.cols - start);
-        let groups = start / F::SHAPE.group..(start + depth) / F::SHAPE.group;
-        for index in part.panels.clone() {
-            let (panel, height) = part.panel(index);
-            // SAFETY: the columns exist in the panel, and the scratch has room for them; rows and panel
-            // belong to the part.
-            unsafe {
-                let source = Unpacked::<F>::fill(scratch, Packed::<F>::new(panel), groups.clone());
-                let next = (index + 1 < part.panels.end).then(|| part.panel(index + 1).0);
-                let ahead = next.map(|panel| Packed::<F>::new(panel).bytes(groups.clone()));
-                let product = Product { source, x, start, depth, ahead };
-                if height == HEIGHT {
-                    let y = part.out(0, index, height).as_mut_ptr();
-                    product.rows(0..x.len(), y, part.stride);
-                    continue;
-                }
-                // The last panel of a segment: y has no room for the padding.
-                for first in (0..x.len()).step_by(TALL) {
-                    let mut sums = [[0.0f32; HEIGHT]; TALL];
-                    let rows = first..(first + TALL).min(x.len());
-                    for (row, sums) in rows.clone().zip(&mut sums) {
-                        sums[..height].copy_from_slice(part.out(row, index, height));
-                    }
-                    product.rows(rows.clone(), sums.as_mut_ptr().cast(), HEIGHT);
-                    for (row, sums) in rows.zip(&sums) {
-                        part.out(row, index, height).copy_from_slice(&sums[..height]);
-                    }
-                }
-            }
-        }
+unsafe fn tile<F: Format, const R: usize>(
+    product: &Product<'_, F>,
+    row: usize,
+    c: *mut f32,
+    ldc: usize,
+) {
+    let mut activations = [product.x.row(row, product.start); R];
+    for (r, activations) in activations.iter_mut().enumerate() {
+        *activations = product.x.row(row + r, product.start);
     }
-}
-
-/// `depth` columns, from `start` on, of a panel and of rows of activations.
-#[derive(Clone, Copy)]
-struct Product<'a, F> {
-    source: Unpacked<F>,
-    x: Rows<'a>,
-    start: usize,
-    depth: usize,
-    /// Bytes needed next: fetched while these products are computed.
-    ahead: Option<(*const u8, usize)>,
-}
-
-impl<F: Format> Product<'_, F> {
-    /// Adds the products of `rows` to what is in `c`, or writes them there if these are the first columns.
-    ///
-    /// # Safety
-    /// The machine has AVX2, FMA and F16C; the columns are unpacked; `c` has room for the rows, `ldc` apart.
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn rows(&self, rows: Range<usize>, c: *mut f32, ldc: usize) {
-        let full = rows.start + rows.len() / TALL * TALL;
-        // Spread over the tiles, so that no more lines are under way than the core can wait for.
-        let (mut ahead, bytes) = self.ahead.unwrap_or((std::ptr::null(), 0));
-        let (mut lines, tiles) = (bytes.div_ceil(64), rows.len().div_ceil(TALL));
-        let each = lines.div_ceil(tiles.max(1));
-        // SAFETY: the caller's promise.
-        unsafe {
-            for row in (rows.start..full).step_by(TALL) {
-                for _ in 0..each.min(lines) {
-                    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-                    ahead = ahead.wrapping_add(64);
-                }
-                lines -= each.min(lines);
-                self.tile::<TALL>(row, c.add((row - rows.start) * ldc), ldc);
-            }
-            let c = c.add((full - rows.start) * ldc);
-            match rows.end - full {
-                1 => self.tile::<1>(full, c, ldc),
-                2 => self.tile::<2>(full, c, ldc),
-                _ => {}
-            }
-        }
-    }
-
-    /// `R` rows from `row` on.
-    ///
-    /// # Safety
-    /// As [`Product::rows`].
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn tile<const R: usize>(&self, row: usize, c: *mut f32, ldc: usize) {
-        let mut activations = [self.x.row(row, self.start); R];
-        for (r, activations) in activations.iter_mut().enumerate() {
-            *activations = self.x.row(row + r, self.start);
-        }
-        let mut sums: Sums<R, 1> = [[[_mm256_setzero_ps(); 2]; 1]; R];
-        // SAFETY: the caller's promise.
-        unsafe {
-            if self.start > 0 {
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let c = c.add(r * ldc);
-                    sums[0] = [_mm256_loadu_ps(c), _mm256_loadu_ps(c.add(8))];
-                }
-            }
-            multiply::<F, _, R, 1>(&[self.source], &activations, self.depth, &mut sums);
-            for (r, sums) in sums.iter().enumerate() {
+    let mut sums: Sums<R, 1> = [[[_mm256_setzero_ps(); 2]; 1]; R];
+    // SAFETY: the caller's promise.
+    unsafe {
+        if product.start > 0 {
+            for (r, sums) in sums.iter_mut().enumerate() {
                 let c = c.add(r * ldc);
-                _mm256_storeu_ps(c, sums[0][0]);
-                _mm256_storeu_ps(c.add(8), sums[0][1]);
+                sums[0] = [_mm256_loadu_ps(c), _mm256_loadu_ps(c.add(8))];
             }
+        }
+        multiply::<F, _, R, 1>(&[product.source], &activations, product.depth, &mut sums);
+        for (r, sums) in sums.iter().enumerate() {
+            let c = c.add(r * ldc);
+            _mm256_storeu_ps(c, sums[0][0]);
+            _mm256_storeu_ps(c.add(8), sums[0][1]);
         }
     }
 }
@@ -226,7 +147,7 @@ impl<F: Format> Product<'_, F> {
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn multiply<F: Format, S: Source, const R: usize, const P: usize>(
     sources: &[S; P],
-    activations: &[(*const i8, *const quantize::Group); R],
+    activations: &[(*const i8, *const Group); R],
     depth: usize,
     sums: &mut Sums<R, P>,
 ) {
@@ -282,7 +203,7 @@ fn times_zero<F: Format>(codes: i32) -> __m256i {
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn integer_sums<F: Format, S: Source, const R: usize>(
     source: &S,
-    activations: &[(*const i8, *const quantize::Group); R],
+    activations: &[(*const i8, *const Group); R],
     group: usize,
     pairs: usize,
 ) -> [[__m256i; 2]; R] {

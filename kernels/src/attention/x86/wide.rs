@@ -6,7 +6,7 @@ use half::f16;
 
 use super::{Scratch, TILE, dots, lanes, padded};
 use crate::attention::Keys;
-use crate::tile;
+use crate::{Isa, tile};
 
 /// Scores of `rows` rows against the keys at `start..start + count`.
 ///
@@ -43,7 +43,9 @@ pub(super) unsafe fn scores(
 /// # Safety
 /// As [`scores`].
 #[target_feature(enable = "avx2,fma,f16c")]
+#[expect(clippy::too_many_arguments, reason = "plain sizes, as every kernel takes")]
 pub(super) unsafe fn accumulate(
+    isa: Isa,
     dim: usize,
     rows: usize,
     keys: Keys<'_>,
@@ -58,10 +60,11 @@ pub(super) unsafe fn accumulate(
         widen(values, &mut scratch.values[i * width..][..dim]);
         scratch.values[i * width + dim..][..width - dim].fill(0.0);
     }
+    let multiply = tile::multiplier(isa);
     for first in (0..width).step_by(tile::WIDTH) {
         // SAFETY: the scratch holds `rows` weights and sums, and `count` values of `width`.
         unsafe {
-            tile::multiply(
+            multiply(
                 rows,
                 count,
                 scratch.scores.as_ptr(),

@@ -1,7 +1,8 @@
-//! Products with AVX2.
+//! Products with AVX2, AVX-512 and AMX.
 //!
 //! Coded formats multiply eight-bit activations (`coded`), floats multiply floats (`plain`). Within
-//! either, sums run in one order over columns whatever the number of rows, so a row has the same bits in any batch.
+//! either, sums run in one order over columns whatever the number of rows and the instruction set, so a row has the
+//! same bits in any batch and on any of the three.
 
 mod coded;
 mod decode;
@@ -10,21 +11,24 @@ pub(super) mod quantize;
 
 use std::cell::Cell;
 
-use decode::{Bf16, F16, F32, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+use decode::{Bf16, F16, F32, Format, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 use quantize::Quantized;
 
 use super::panel::{HEIGHT, Shape};
 use super::{Matrix, Segment};
 use crate::pool::Shards;
-use crate::{Pool, PoolError, Quant};
+use crate::{Isa, Pool, PoolError, Quant};
 
 /// Rows of `x` below which weights are read front to back by few tasks, to please memory; above, arithmetic
 /// is what takes the time.
 const FEW: usize = 7;
 
-/// Rows of `x` a task takes at once: a multiple of every kernel's height, so that with the columns multiplied
-/// at a time they fit half of the second-level cache.
+/// Rows of `x` a task takes at once, at most: with the columns multiplied at a time they fit half of the
+/// second-level cache.
 const ROWS: usize = 192;
+
+/// A multiple of every kernel's height: tasks of more rows have a multiple of it.
+const TALL: usize = 48;
 
 /// Panels a task takes: few enough to share out evenly, enough to reuse the block of `x` in the cache.
 const PANELS: usize = 8;
@@ -34,9 +38,10 @@ thread_local! {
     static QUANTIZED: Cell<Quantized> = Cell::default();
 }
 
-/// `y = x * w^T`; shapes were checked by the caller, and the machine has AVX2, FMA and F16C.
+/// `y = x * w^T`; shapes were checked by the caller, and the machine has `isa`, AVX2 or above.
 pub(super) fn matmul(
     matrix: &Matrix,
+    isa: Isa,
     pool: &Pool,
     x: &[f32],
     y: &mut [f32],
@@ -44,16 +49,17 @@ pub(super) fn matmul(
     let mut quantized = QUANTIZED.take();
     let coded = |s: &Segment| Shape::of(s.layout.quant).is_some();
     let done = match matrix.segments.iter().any(coded) {
-        true => quantized.set(pool, x, matrix.cols),
+        true => quantized.set(isa, pool, x, matrix.cols),
         false => Ok(()),
     };
-    let done = done.and_then(|()| multiply(matrix, pool, x, &quantized, y));
+    let done = done.and_then(|()| multiply(matrix, isa, pool, x, &quantized, y));
     QUANTIZED.set(quantized);
     done
 }
 
 fn multiply(
     matrix: &Matrix,
+    isa: Isa,
     pool: &Pool,
     x: &[f32],
     quantized: &Quantized,
@@ -68,7 +74,8 @@ fn multiply(
         false => PANELS.min(panels.div_ceil(2 * pool.threads())),
     };
     let row_blocks = m.div_ceil(ROWS);
-    let rows = m.div_ceil(row_blocks).next_multiple_of(plain::TALL);
+    let rows = m.div_ceil(row_blocks);
+    let rows = rows.next_multiple_of(if row_blocks > 1 { TALL } else { 1 });
     let shares: usize = matrix.segments.iter().map(|s| s.panels().div_ceil(share)).sum();
     pool.run(row_blocks * shares, |task| {
         let (first, mut share_index) = (task / shares * rows, task % shares);
@@ -80,6 +87,7 @@ fn multiply(
             if share_index < count {
                 let start = share_index * share;
                 let part = Part {
+                    isa,
                     cols: matrix.cols,
                     stride: matrix.rows,
                     segment,
@@ -100,6 +108,7 @@ fn multiply(
 
 /// What a task computes: some rows of `x` by some panels of a segment.
 struct Part<'a> {
+    isa: Isa,
     cols: usize,
     /// Row length of `y`.
     stride: usize,
@@ -116,24 +125,37 @@ struct Part<'a> {
 
 impl Part<'_> {
     /// # Safety
-    /// The machine has AVX2, FMA and F16C, `y` has the rows and columns of this part, and nobody else
+    /// The machine has the part's instruction set, `y` has the rows and columns of this part, and nobody else
     /// touches them.
     unsafe fn compute(&self) {
-        let rows = || self.quantized.rows(self.rows.clone(), self.cols);
         // SAFETY: the caller's promise; the decoder is that of the segment's format.
         unsafe {
             match self.segment.layout.quant {
                 Quant::F32 => plain::part::<F32>(self),
                 Quant::F16 => plain::part::<F16>(self),
                 Quant::BF16 => plain::part::<Bf16>(self),
-                Quant::Q4_0 => coded::part::<Q4_0>(self, rows()),
-                Quant::Q4_1 => coded::part::<Q4_1>(self, rows()),
-                Quant::Q5_0 => coded::part::<Q5_0>(self, rows()),
-                Quant::Q5_1 => coded::part::<Q5_1>(self, rows()),
-                Quant::Q8_0 => coded::part::<Q8_0>(self, rows()),
-                Quant::Q4_K => coded::part::<Q4K>(self, rows()),
-                Quant::Q5_K => coded::part::<Q5K>(self, rows()),
-                Quant::Q6_K => coded::part::<Q6K>(self, rows()),
+                Quant::Q4_0 => self.coded::<Q4_0>(),
+                Quant::Q4_1 => self.coded::<Q4_1>(),
+                Quant::Q5_0 => self.coded::<Q5_0>(),
+                Quant::Q5_1 => self.coded::<Q5_1>(),
+                Quant::Q8_0 => self.coded::<Q8_0>(),
+                Quant::Q4_K => self.coded::<Q4K>(),
+                Quant::Q5_K => self.coded::<Q5K>(),
+                Quant::Q6_K => self.coded::<Q6K>(),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Part::compute`], and `F` is the segment's format.
+    unsafe fn coded<F: Format>(&self) {
+        let x = self.quantized.rows(self.rows.clone(), self.cols);
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.isa {
+                Isa::Amx => coded::part::<F, coded::Amx>(self, x),
+                Isa::Avx512 => coded::part::<F, coded::Avx512>(self, x),
+                Isa::Avx2 | Isa::Scalar => coded::part::<F, coded::Avx2>(self, x),
             }
         }
     }
