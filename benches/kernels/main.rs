@@ -10,7 +10,7 @@ use pith_kernels::activation::{Activation, gated};
 use pith_kernels::attention::attention;
 use pith_kernels::norm::rms_norm;
 use pith_kernels::{
-    AttentionShape, Isa, KvLayer, Matrix, MatrixBuilder, Pool, Quant, SequenceView,
+    AttentionShape, Isa, KvLayer, KvType, Matrix, MatrixBuilder, Pool, Quant, SequenceView,
 };
 
 fn noise(len: usize) -> Vec<f32> {
@@ -84,7 +84,7 @@ fn attend(c: &mut Criterion) {
     for (name, heads, kv_heads, head_dim, window) in HEADS {
         let shape = AttentionShape { heads, kv_heads, head_dim, scale: 0.1, window, softcap: None };
         for (rows, context) in [(512, 2048), (512, 7168), (4, 7168), (2, 7168), (1, 4096)] {
-            let mut kv = KvLayer::new(kv_heads, head_dim, context);
+            let mut kv = KvLayer::new(KvType::F16, kv_heads, head_dim, context);
             let width = kv_heads * head_dim;
             let slots: Vec<u32> = (0..context as u32).collect();
             let x = noise(context * 2 * width);
@@ -96,9 +96,9 @@ fn attend(c: &mut Criterion) {
                 .map(|p| (p + 1).min(window.map_or(usize::MAX, |w| w as usize)))
                 .sum();
             group.throughput(match rows {
-                1..=4 => {
-                    Throughput::Bytes((keys * KvLayer::bytes_per_token(kv_heads, head_dim)) as u64)
-                }
+                1..=4 => Throughput::Bytes(
+                    (keys * KvLayer::bytes_per_token(KvType::F16, kv_heads, head_dim)) as u64,
+                ),
                 _ => Throughput::Elements((4 * keys * heads * head_dim) as u64),
             });
             let sequence = SequenceView { first_row: 0, rows, context, blocks: &blocks, bias: &[] };

@@ -15,6 +15,7 @@ pub mod activation;
 mod amx;
 pub mod attention;
 pub mod ceiling;
+mod eight_bit;
 #[cfg(target_arch = "x86_64")]
 mod exp;
 pub mod isa;
@@ -29,7 +30,7 @@ mod tile;
 
 pub use attention::{AttentionShape, BiasSpan, SequenceView};
 pub use isa::Isa;
-pub use kv::KvLayer;
+pub use kv::{KvLayer, KvType};
 pub use matrix::{Matrix, MatrixBuilder};
 pub use pool::{Pool, PoolError};
 pub use quant::Quant;

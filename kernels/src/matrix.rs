@@ -1,6 +1,5 @@
 //! Weight matrices: repacked once into row panels, kept in their quantised bits.
 
-mod eight_bit;
 mod panel;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
@@ -9,7 +8,7 @@ mod x86;
 use panel::{HEIGHT, Layout, Panel, Shape};
 
 use crate::pool::Shards;
-use crate::{Isa, Pool, PoolError, Quant};
+use crate::{Isa, Pool, PoolError, Quant, eight_bit};
 
 /// A weight matrix of `rows` outputs by `cols` inputs, in panels of interleaved rows.
 ///

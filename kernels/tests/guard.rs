@@ -8,7 +8,9 @@ use std::ops::{Deref, DerefMut};
 use pith_kernels::activation::{Activation, gated};
 use pith_kernels::attention::attention;
 use pith_kernels::norm::rms_norm;
-use pith_kernels::{AttentionShape, Isa, KvLayer, MatrixBuilder, Pool, Quant, SequenceView};
+use pith_kernels::{
+    AttentionShape, Isa, KvLayer, KvType, MatrixBuilder, Pool, Quant, SequenceView,
+};
 
 const PAGE: usize = 4096;
 
@@ -119,12 +121,13 @@ fn rows_stay_inside() {
 #[test]
 fn attention_stays_inside() {
     let pool = Pool::new(1);
-    for (isa, at_end) in ways() {
+    let kinds = |way| KvType::ALL.map(|kind| (kind, way));
+    for (kind, (isa, at_end)) in ways().flat_map(kinds) {
         for (heads, kv_heads, head_dim) in [(9, 3, 64), (4, 1, 256), (5, 1, 20), (1, 1, 40)] {
             let (scale, width) = (0.1, kv_heads * head_dim);
             let shape =
                 AttentionShape { heads, kv_heads, head_dim, scale, window: None, softcap: None };
-            let mut kv = KvLayer::new(kv_heads, head_dim, 320);
+            let mut kv = KvLayer::new(kind, kv_heads, head_dim, 320);
             for rows in [1, 2, 19] {
                 let context = 290 + rows;
                 let slots: Vec<u32> = (0..context as u32).collect();

@@ -1,7 +1,5 @@
 //! The oracle: all scores of a row, a plain softmax, a weighted sum, accumulated in f64.
 
-use half::f16;
-
 use super::{AttentionShape, BiasSpan, Keys};
 
 /// Attention of every head of one row.
@@ -19,9 +17,9 @@ pub(super) fn row(
         let (first, weights) = weights(shape, keys, head, q, position, bias);
         let mut sum = vec![0.0f64; dim];
         for (i, &weight) in weights.iter().enumerate() {
-            let values = keys.kv.values(head / group, keys.slot(first + i), 1);
-            for (sum, &v) in sum.iter_mut().zip(values) {
-                *sum += f64::from(weight) * f16::from_bits(v).to_f64();
+            let value = keys.kv.value(head / group, keys.slot(first + i));
+            for (sum, v) in sum.iter_mut().zip(value.iter()) {
+                *sum += f64::from(weight) * v;
             }
         }
         for (out, &sum) in out.iter_mut().zip(&sum) {
@@ -44,9 +42,8 @@ pub(super) fn weights(
     let first = visible.start;
     let mut scores: Vec<f64> = visible
         .map(|at| {
-            let key = keys.kv.keys(kv_head, keys.slot(at), 1);
-            let dot: f64 =
-                q.iter().zip(key).map(|(&q, &k)| f64::from(q) * f16::from_bits(k).to_f64()).sum();
+            let key = keys.kv.key(kv_head, keys.slot(at));
+            let dot: f64 = q.iter().zip(key.iter()).map(|(&q, k)| f64::from(q) * k).sum();
             let mut score = dot * f64::from(shape.scale);
             if let Some(cap) = shape.softcap {
                 score = f64::from(cap) * (score / f64::from(cap)).tanh();

@@ -4,7 +4,7 @@ use half::bf16;
 use proptest::prelude::*;
 
 use super::{AttentionShape, BiasSpan, SequenceView, attention, attention_mass};
-use crate::{Isa, KvLayer, Pool};
+use crate::{Isa, KvLayer, KvType, Pool};
 
 /// A sequence of a case: its rows and how much came before.
 #[derive(Debug, Clone)]
@@ -16,6 +16,7 @@ struct Part {
 
 #[derive(Debug, Clone)]
 struct Case {
+    kind: KvType,
     shape: AttentionShape,
     block_size: usize,
     parts: Vec<Part>,
@@ -50,7 +51,7 @@ impl Laid {
         for i in (1..total).rev() {
             ids.swap(i, ((random(&mut state) + 1.0) / 2.0 * i as f32) as usize);
         }
-        let mut kv = KvLayer::new(kv_heads, head_dim, total * case.block_size);
+        let mut kv = KvLayer::new(case.kind, kv_heads, head_dim, total * case.block_size);
         kv.poison();
         let mut blocks = Vec::new();
         let pool = Pool::new(1);
@@ -127,11 +128,12 @@ fn cases() -> impl Strategy<Value = Case> {
     let window = prop_oneof![2 => Just(None), 1 => (1u32..600).prop_map(Some)];
     let softcap = prop_oneof![3 => Just(None), 1 => Just(Some(5.0f32))];
     let block = prop_oneof![Just(16usize), Just(7), Just(32)];
-    (heads, dims, window, softcap, block, parts(), any::<u64>()).prop_map(
-        |((heads, kv_heads), head_dim, window, softcap, block_size, parts, seed)| {
+    let kind = prop_oneof![Just(KvType::F16), Just(KvType::Int8)];
+    (kind, heads, dims, window, softcap, block, parts(), any::<u64>()).prop_map(
+        |(kind, (heads, kv_heads), head_dim, window, softcap, block_size, parts, seed)| {
             let scale = 1.0 / (head_dim as f32).sqrt();
             let shape = AttentionShape { heads, kv_heads, head_dim, scale, window, softcap };
-            Case { shape, block_size, parts, seed }
+            Case { kind, shape, block_size, parts, seed }
         },
     )
 }
@@ -259,7 +261,8 @@ fn an_excluded_span_weighs_nothing() {
     for rows in [1, 5] {
         let excluded = BiasSpan { start: 0, end: 700, bias: f32::NEG_INFINITY };
         let part = Part { rows, before: 1000, bias: vec![excluded] };
-        let laid = Laid::new(Case { shape, block_size: 16, parts: vec![part], seed: 3 });
+        let (kind, parts) = (KvType::F16, vec![part]);
+        let laid = Laid::new(Case { kind, shape, block_size: 16, parts, seed: 3 });
         let expected = laid.compute(Isa::Scalar, 1, &laid.views());
         for isa in fast() {
             let got = laid.compute(isa, 2, &laid.views());
@@ -280,7 +283,7 @@ fn inconsistent_views_are_refused() {
         window: None,
         softcap: None,
     };
-    let kv = KvLayer::new(1, 8, 32);
+    let kv = KvLayer::new(KvType::F16, 1, 8, 32);
     let refused = |view: SequenceView<'_>, q: usize| {
         let mut out = vec![0.0; 4 * 16];
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

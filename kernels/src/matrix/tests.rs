@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::panel::Shape;
-use super::{Matrix, MatrixBuilder, eight_bit};
+use super::{Matrix, MatrixBuilder};
 use crate::quant::tests::random_row;
-use crate::{Isa, Pool, Quant};
+use crate::{Isa, Pool, Quant, eight_bit};
 
 /// A matrix of the given segments, and its rows dequantised by the oracle.
 fn build(cols: usize, segments: &[(Quant, usize)], seed: u64) -> (Matrix, Vec<f32>) {

@@ -65,6 +65,7 @@ pub struct Engine {
 pub struct Cpu {
     pub threads: usize,
     pub kv_mib: usize,
+    pub kv_type: KvType,
     pub block_size: usize,
     pub max_context: usize,
 }
@@ -107,6 +108,33 @@ pub struct Log {
 pub enum LogFormat {
     Text,
     Json,
+}
+
+/// `cpu.kv_type`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum KvType {
+    /// Half precision
+    F16,
+    /// Eight bits, with a scale for each token and head
+    Int8,
+}
+
+impl KvType {
+    /// As settings have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        pith_kernels::KvType::from(self).name()
+    }
+}
+
+impl From<KvType> for pith_kernels::KvType {
+    fn from(kind: KvType) -> Self {
+        match kind {
+            KvType::F16 => Self::F16,
+            KvType::Int8 => Self::Int8,
+        }
+    }
 }
 
 /// `[[tenants]]`

@@ -25,6 +25,8 @@ pub struct Capabilities {
     pub max_context: usize,
     /// Bytes the KV pool may grow to.
     pub kv_bytes: usize,
+    /// How keys and values are kept: `f16`, `int8`.
+    pub kv_type: &'static str,
     /// Human name: `cpu avx2, 2 threads`.
     pub name: String,
 }

@@ -105,15 +105,9 @@ impl Batch<'_> {
                 let visible = self.shape.visible(base + (first + row) / group);
                 let from = visible.start.clamp(segment.start, segment.end) - segment.start;
                 let to = visible.end.clamp(segment.start, segment.end) - segment.start;
-                let (scores, weights) = operands.row(row, steps * STEP);
-                (scratch.max[first + row], scratch.total[first + row]) = softmax::row(
-                    self.shape,
-                    sequence.bias,
-                    segment.start,
-                    from..to,
-                    scores,
-                    weights,
-                );
+                let operands = operands.row(row, steps * STEP);
+                (scratch.max[first + row], scratch.total[first + row]) =
+                    softmax::row(self.shape, sequence.bias, segment.start, from..to, operands);
             }
             // Rows past the last hold weights of earlier ones: their sums are not used.
             for d in (0..padded(dim)).step_by(4 * ROWS) {

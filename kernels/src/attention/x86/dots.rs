@@ -1,13 +1,15 @@
-//! Scores: dot products of queries and keys, the same sums in the same order from f16 keys and from f32 ones.
+//! Scores: dot products of queries and keys, the same sums in the same order from keys as they are kept and from
+//! converted ones.
 
 use std::arch::x86_64::{
-    __m256, _mm_add_ps, _mm_loadu_si128, _mm_storeu_ps, _mm256_castps256_ps128, _mm256_cvtph_ps,
-    _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_hadd_ps, _mm256_loadu_ps, _mm256_setzero_ps,
+    __m256, _mm_add_ps, _mm_loadl_epi64, _mm_loadu_si128, _mm_storeu_ps, _mm256_castps256_ps128,
+    _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtph_ps, _mm256_extractf128_ps,
+    _mm256_fmadd_ps, _mm256_hadd_ps, _mm256_loadu_ps, _mm256_setzero_ps,
 };
 
 use super::TILE;
 
-/// An element of a key.
+/// An element of a key or a value.
 pub(super) trait Element: Copy {
     /// Eight of them as floats.
     ///
@@ -22,6 +24,15 @@ impl Element for u16 {
     unsafe fn eight(at: *const u16) -> __m256 {
         // SAFETY: the caller's promise.
         unsafe { _mm256_cvtph_ps(_mm_loadu_si128(at.cast())) }
+    }
+}
+
+impl Element for i8 {
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn eight(at: *const i8) -> __m256 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(at.cast()))) }
     }
 }
 

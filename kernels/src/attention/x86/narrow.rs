@@ -1,11 +1,13 @@
-//! Few rows (decode): keys and values are read once from f16 and used by all heads of the group.
+//! Few rows (decode): keys and values are read once as they are kept and used by all heads of the group.
 
 use std::arch::x86_64::{
-    __m256, _mm_loadu_si128, _mm256_broadcast_ss, _mm256_cvtph_ps, _mm256_fmadd_ps,
-    _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+    __m256, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps,
+    _mm256_storeu_ps,
 };
 
+use super::dots::Element;
 use super::{Scratch, TILE, dots, padded};
+use crate::KvType;
 use crate::attention::Keys;
 
 /// Scores of `rows` rows against the keys at `start..start + count`.
@@ -22,10 +24,33 @@ pub(super) unsafe fn scores(
     count: usize,
     scratch: &mut Scratch,
 ) {
+    // SAFETY: the caller's promise, and the elements are of the cache's type.
+    unsafe {
+        match keys.kv.kind() {
+            KvType::F16 => scores_of::<u16>(dim, rows, keys, head, start, count, scratch),
+            KvType::Int8 => scores_of::<i8>(dim, rows, keys, head, start, count, scratch),
+        }
+    }
+    scratch.scale_scores(rows, start..start + count, |at| keys.kv.key_scale(head, keys.slot(at)));
+}
+
+/// # Safety
+/// As [`scores`], and the cache keeps `E`.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn scores_of<E: Element>(
+    dim: usize,
+    rows: usize,
+    keys: Keys<'_>,
+    head: usize,
+    start: usize,
+    count: usize,
+    scratch: &mut Scratch,
+) {
     for first in (0..count).step_by(4) {
         // Past the end the last key is scored again; those scores are hidden by the softmax.
-        let keys: [*const u16; 4] = std::array::from_fn(|i| {
-            keys.kv.keys(head, keys.slot(start + (first + i).min(count - 1)), 1).as_ptr()
+        let keys: [*const E; 4] = std::array::from_fn(|i| {
+            let slot = keys.slot(start + (first + i).min(count - 1));
+            keys.kv.key_elements(head, slot).cast()
         });
         let queries = scratch.queries[..rows * dim].as_ptr();
         let scores = scratch.scores[..rows * TILE][first..].as_mut_ptr();
@@ -48,9 +73,31 @@ pub(super) unsafe fn accumulate(
     count: usize,
     scratch: &mut Scratch,
 ) {
-    let mut values = [std::ptr::null::<u16>(); TILE];
+    scratch.scale_scores(rows, start..start + count, |at| keys.kv.value_scale(head, keys.slot(at)));
+    // SAFETY: the caller's promise, and the elements are of the cache's type.
+    unsafe {
+        match keys.kv.kind() {
+            KvType::F16 => accumulate_of::<u16>(dim, rows, keys, head, start, count, scratch),
+            KvType::Int8 => accumulate_of::<i8>(dim, rows, keys, head, start, count, scratch),
+        }
+    }
+}
+
+/// # Safety
+/// As [`accumulate`], and the cache keeps `E`.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn accumulate_of<E: Element>(
+    dim: usize,
+    rows: usize,
+    keys: Keys<'_>,
+    head: usize,
+    start: usize,
+    count: usize,
+    scratch: &mut Scratch,
+) {
+    let mut values = [std::ptr::null::<E>(); TILE];
     for (i, value) in values[..count].iter_mut().enumerate() {
-        *value = keys.kv.values(head, keys.slot(start + i), 1).as_ptr();
+        *value = keys.kv.value_elements(head, keys.slot(start + i)).cast();
     }
     let values = &values[..count];
     let mut row = 0;
@@ -69,12 +116,12 @@ pub(super) unsafe fn accumulate(
             // are `taken` rows of weights and sums.
             unsafe {
                 match (taken, dim - d >= 32) {
-                    (1, true) => weigh::<1, 4>(values, d, weights, out, stride),
-                    (2, true) => weigh::<2, 4>(values, d, weights, out, stride),
-                    (_, true) => weigh::<3, 4>(values, d, weights, out, stride),
-                    (1, false) => weigh::<1, 1>(values, d, weights, out, stride),
-                    (2, false) => weigh::<2, 1>(values, d, weights, out, stride),
-                    (_, false) => weigh::<3, 1>(values, d, weights, out, stride),
+                    (1, true) => weigh::<E, 1, 4>(values, d, weights, out, stride),
+                    (2, true) => weigh::<E, 2, 4>(values, d, weights, out, stride),
+                    (_, true) => weigh::<E, 3, 4>(values, d, weights, out, stride),
+                    (1, false) => weigh::<E, 1, 1>(values, d, weights, out, stride),
+                    (2, false) => weigh::<E, 2, 1>(values, d, weights, out, stride),
+                    (_, false) => weigh::<E, 3, 1>(values, d, weights, out, stride),
                 }
             }
             d += if dim - d >= 32 { 32 } else { 8 };
@@ -88,8 +135,8 @@ pub(super) unsafe fn accumulate(
 /// # Safety
 /// As [`accumulate`].
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn weigh<const R: usize, const W: usize>(
-    values: &[*const u16],
+unsafe fn weigh<E: Element, const R: usize, const W: usize>(
+    values: &[*const E],
     d: usize,
     weights: *const f32,
     out: *mut f32,
@@ -104,9 +151,7 @@ unsafe fn weigh<const R: usize, const W: usize>(
             }
         }
         for (at, value) in values.iter().enumerate() {
-            let v: [__m256; W] = std::array::from_fn(|w| {
-                _mm256_cvtph_ps(_mm_loadu_si128(value.add(d + 8 * w).cast()))
-            });
+            let v: [__m256; W] = std::array::from_fn(|w| E::eight(value.add(d + 8 * w)));
             for (i, sums) in sums.iter_mut().enumerate() {
                 let weight = _mm256_broadcast_ss(&*weights.add(i * TILE + at));
                 for (sum, &v) in sums.iter_mut().zip(&v) {

@@ -1,5 +1,7 @@
 //! What a worker keeps while it goes over the keys of an item.
 
+use std::ops::Range;
+
 use super::TILE;
 use crate::attention::plan::ROWS;
 use crate::tile;
@@ -72,6 +74,24 @@ impl Scratch {
             self.queries[row * self.width..][..self.width].split_at_mut(query.len());
         to.iter_mut().zip(query).for_each(|(to, &q)| *to = q * scale);
         padding.fill(0.0);
+    }
+
+    /// Multiplies the scores, or weights, of `rows` rows by the scales of the keys `keys` of a tile, if they have any.
+    pub(super) fn scale_scores(
+        &mut self,
+        rows: usize,
+        keys: Range<usize>,
+        scale: impl Fn(usize) -> Option<f32>,
+    ) {
+        // Keys past the end count: their scores are numbers too.
+        let mut scales = [0.0; TILE];
+        for (to, key) in scales.iter_mut().zip(keys) {
+            let Some(scale) = scale(key) else { return };
+            *to = scale;
+        }
+        for scores in self.scores.chunks_exact_mut(TILE).take(rows) {
+            scores.iter_mut().zip(&scales).for_each(|(score, scale)| *score *= scale);
+        }
     }
 
     /// Adds a row of the segment to those before.

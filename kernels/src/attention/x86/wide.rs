@@ -1,11 +1,13 @@
 //! Many rows: a tile of keys and values is converted to f32 once and used by all of them.
 
-use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
+use std::arch::x86_64::_mm256_storeu_ps;
 
 use half::f16;
 
+use super::dots::Element;
 use super::{Scratch, TILE, dots, lanes, padded};
 use crate::attention::Keys;
+use crate::kv::Vector;
 use crate::{Isa, tile};
 
 /// Scores of `rows` rows against the keys at `start..start + count`.
@@ -24,7 +26,7 @@ pub(super) unsafe fn scores(
 ) {
     let width = lanes(dim);
     for i in 0..count {
-        let key = keys.kv.keys(head, keys.slot(start + i), 1);
+        let key = keys.kv.key(head, keys.slot(start + i));
         widen(key, &mut scratch.keys[i * width..][..dim]);
         scratch.keys[i * width + dim..][..width - dim].fill(0.0);
     }
@@ -36,6 +38,7 @@ pub(super) unsafe fn scores(
         // SAFETY: keys and queries are `width` long; a tile has room for four scores of each row.
         unsafe { dots::rows(width, rows, from, queries, scores) };
     }
+    scratch.scale_scores(rows, start..start + count, |at| keys.kv.key_scale(head, keys.slot(at)));
 }
 
 /// Adds the weighted values at `start..start + count` to the sums of `rows` rows.
@@ -54,10 +57,11 @@ pub(super) unsafe fn accumulate(
     count: usize,
     scratch: &mut Scratch,
 ) {
+    scratch.scale_scores(rows, start..start + count, |at| keys.kv.value_scale(head, keys.slot(at)));
     let width = padded(dim);
     for i in 0..count {
-        let values = keys.kv.values(head, keys.slot(start + i), 1);
-        widen(values, &mut scratch.values[i * width..][..dim]);
+        let value = keys.kv.value(head, keys.slot(start + i));
+        widen(value, &mut scratch.values[i * width..][..dim]);
         scratch.values[i * width + dim..][..width - dim].fill(0.0);
     }
     let multiply = tile::multiplier(isa);
@@ -79,19 +83,33 @@ pub(super) unsafe fn accumulate(
     }
 }
 
-/// f16 bits to f32.
+/// Elements to f32; the scale of codes comes later.
 #[target_feature(enable = "avx2,f16c")]
-fn widen(bits: &[u16], out: &mut [f32]) {
-    let (lanes, tail) = bits.as_chunks::<8>();
-    let (outs, out_tail) = out.as_chunks_mut::<8>();
-    for (lane, out) in lanes.iter().zip(outs) {
-        // SAFETY: sixteen bytes in, eight floats out.
-        unsafe {
-            let x = _mm256_cvtph_ps(_mm_loadu_si128(lane.as_ptr().cast()));
-            _mm256_storeu_ps(out.as_mut_ptr(), x);
+fn widen(vector: Vector<'_>, out: &mut [f32]) {
+    match vector {
+        Vector::F16(bits) => {
+            widen_lanes(bits, out);
+            let tail = bits.len() / 8 * 8;
+            for (&bits, out) in bits[tail..].iter().zip(&mut out[tail..]) {
+                *out = f16::from_bits(bits).to_f32();
+            }
+        }
+        Vector::Int8(codes, _) => {
+            widen_lanes(codes, out);
+            let tail = codes.len() / 8 * 8;
+            for (&code, out) in codes[tail..].iter().zip(&mut out[tail..]) {
+                *out = f32::from(code);
+            }
         }
     }
-    for (&bits, out) in tail.iter().zip(out_tail) {
-        *out = f16::from_bits(bits).to_f32();
+}
+
+/// Whole lanes of eight.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn widen_lanes<E: Element>(from: &[E], out: &mut [f32]) {
+    for (lane, out) in from.as_chunks::<8>().0.iter().zip(out.as_chunks_mut::<8>().0) {
+        // SAFETY: eight elements in, eight floats out.
+        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), E::eight(lane.as_ptr())) };
     }
 }

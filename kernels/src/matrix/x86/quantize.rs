@@ -8,7 +8,7 @@ use std::arch::x86_64::{
     _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_storeu_si256,
 };
 
-use crate::matrix::eight_bit::{self, GROUP};
+use crate::eight_bit::{self, GROUP};
 use crate::pool::Shards;
 use crate::{Isa, Pool, PoolError};
 

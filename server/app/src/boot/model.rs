@@ -44,6 +44,7 @@ pub(super) fn load(config: &Config) -> anyhow::Result<Served> {
     let pool = Pool::new(config.cpu.threads);
     let threads = pool.threads();
     let cpu = CpuConfig {
+        kv_type: config.cpu.kv_type.into(),
         block_size: config.cpu.block_size,
         max_rows: config.engine.max_step_tokens.max(config.engine.max_running),
         max_context: (config.cpu.max_context > 0).then_some(config.cpu.max_context),

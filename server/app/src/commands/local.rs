@@ -12,7 +12,7 @@ use toml::{Table, Value};
 
 use super::Failure;
 use crate::boot::{self, NotServed};
-use crate::config::{Config, Log, LogFormat};
+use crate::config::{Config, KvType, Log, LogFormat};
 use crate::hub::Resolved;
 use crate::telemetry;
 
@@ -84,6 +84,8 @@ pub(super) struct EngineSettings {
     pub(super) isa: Option<String>,
     /// 0 = one per core.
     pub(super) threads: usize,
+    /// How keys and values are kept.
+    pub(super) kv_type: KvType,
     /// Tokens the KV cache must hold.
     pub(super) kv_tokens: usize,
     pub(super) config: EngineConfig,
@@ -103,8 +105,11 @@ pub(super) fn engine(
     };
     let file = Arc::new(ModelFile::open(&model.path).map_err(|error| cannot(&error))?);
     let rows = settings.config.max_step_tokens.max(settings.config.max_running);
-    let cpu =
-        CpuConfig { max_rows: rows, ..CpuConfig::new(isa, kv_bytes(&file, settings.kv_tokens)) };
+    let cpu = CpuConfig {
+        max_rows: rows,
+        kv_type: settings.kv_type.into(),
+        ..CpuConfig::new(isa, kv_bytes(&file, settings.kv_tokens))
+    };
     let executor = CpuExecutor::load(&file, cpu, Pool::new(settings.threads))
         .map_err(|error| cannot(&error))?;
     let engine = Engine::start(Box::new(executor), Arc::clone(&file) as _, settings.config.clone())
@@ -118,15 +123,9 @@ pub(super) fn isa() -> Result<Isa, String> {
 }
 
 fn named_isa(name: &str) -> Result<Isa, Failure> {
-    let asked = [Isa::Scalar, Isa::Avx2].into_iter().find(|isa| isa.name() == name);
-    let Some(isa) = asked else {
-        return Err(Failure::usage(format!("--isa {name} is unknown")).hint("use scalar or avx2"));
-    };
-    if isa > Isa::detect() {
-        return Err(Failure::new(format!("this machine has no {name}"))
-            .hint("leave --isa out to use the fastest it has"));
-    }
-    Ok(isa)
+    Isa::from_name(name).map_err(|why| {
+        Failure::usage(format!("--isa {why}")).hint("leave --isa out to use the fastest set")
+    })
 }
 
 /// Bytes that surely hold the KV of `tokens` tokens, whatever its type: 4 bytes a number.

@@ -10,7 +10,7 @@ use toml::{Table, Value};
 
 use super::Failure;
 use crate::boot::{self, NotServed, Running, Served};
-use crate::config::{Config, ConfigError, LogFormat};
+use crate::config::{Config, ConfigError, KvType, LogFormat};
 use crate::{drain, telemetry};
 
 /// Signals closer together than this are one.
@@ -36,6 +36,9 @@ pub struct ServeArgs {
     /// Most memory of the KV cache, MiB; 0 = a quarter of the memory, at most 4096.
     #[arg(long, value_name = "MIB")]
     pub kv_mib: Option<u32>,
+    /// How keys and values are kept.
+    #[arg(long, value_name = "TYPE")]
+    pub kv_type: Option<KvType>,
     /// Longest prompt plus answer, tokens; 0 = what the model was trained for.
     #[arg(long, value_name = "TOKENS")]
     pub max_context: Option<u32>,
@@ -71,6 +74,7 @@ impl ServeArgs {
             ("model", "name", self.model.clone().map(Value::String)),
             ("cpu", "threads", self.threads.map(number)),
             ("cpu", "kv_mib", self.kv_mib.map(number)),
+            ("cpu", "kv_type", self.kv_type.map(|kind| Value::String(kind.name().to_owned()))),
             ("cpu", "max_context", self.max_context.map(number)),
             ("drain", "grace_seconds", self.grace_seconds.map(number)),
             ("log", "format", format.map(|format| Value::String(format.to_owned()))),
@@ -157,6 +161,7 @@ fn banner(running: &Running, served: &Served, keyed: bool) -> String {
     let key = if keyed { "-H 'authorization: Bearer KEY' " } else { "" };
     let model = &served.name;
     let context = served.engine.max_context();
+    let kv_type = served.engine.capabilities().kv_type;
     let (isa, threads, kv) = (served.isa.name(), served.threads, served.kv_tokens());
     let _ = writeln!(
         text,
@@ -165,7 +170,7 @@ fn banner(running: &Running, served: &Served, keyed: bool) -> String {
     );
     let _ = writeln!(
         text,
-        "  context {context} tokens, KV cache {kv} tokens, {isa}, {threads} threads"
+        "  context {context} tokens, KV cache {kv} tokens ({kv_type}), {isa}, {threads} threads"
     );
     let _ = writeln!(text, "  loaded in {:.1} s; try:", served.load_seconds);
     let _ = writeln!(

@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use pith_kernels::{Isa, KvLayer, Pool, PoolError};
-use pith_model::plan::Plan;
+use pith_kernels::{Isa, KvLayer, KvType, Pool, PoolError};
+use pith_model::plan::{Layer, Plan};
 use pith_model::{ModelError, ModelFile};
 
 use super::check::{Limits, check, sampled_rows};
@@ -32,6 +32,8 @@ use weights::Weights;
 pub struct CpuConfig {
     /// Instruction set to compute with; the machine must have it.
     pub isa: Isa,
+    /// How keys and values are kept.
+    pub kv_type: KvType,
     /// Most bytes of KV cache. Pages are mapped when first written, not at load.
     pub kv_bytes: usize,
     /// Tokens per KV block.
@@ -45,9 +47,17 @@ pub struct CpuConfig {
 }
 
 impl CpuConfig {
-    /// Blocks of 16 tokens, steps of up to 512 rows, the model's whole context, depth 1.
+    /// KV in f16, blocks of 16 tokens, steps of up to 512 rows, the model's whole context, depth 1.
     pub fn new(isa: Isa, kv_bytes: usize) -> Self {
-        Self { isa, kv_bytes, block_size: 16, max_rows: 512, max_context: None, depth: 1 }
+        Self {
+            isa,
+            kv_type: KvType::F16,
+            kv_bytes,
+            block_size: 16,
+            max_rows: 512,
+            max_context: None,
+            depth: 1,
+        }
     }
 }
 
@@ -134,11 +144,14 @@ impl CpuExecutor {
         setting(config.depth > 0, "depth", "at least 1")?;
         setting(config.max_context != Some(0), "max_context", "at least 1")?;
 
-        let blocks = blocks_within(config.kv_bytes, config.block_size, file.plan())?;
+        let block_bytes = block_bytes(&config, file.plan());
+        let blocks = blocks_within(&config, block_bytes)?;
         let weights = Weights::read(file, &pool)?;
         let plan = &weights.plan;
         let slots = blocks * config.block_size;
-        let kv = plan.layers.iter().map(|l| KvLayer::new(l.kv_heads, l.head_dim, slots)).collect();
+        let kv_type = config.kv_type;
+        let layer = |l: &Layer| KvLayer::new(kv_type, l.kv_heads, l.head_dim, slots);
+        let kv = plan.layers.iter().map(layer).collect();
         let capabilities = Capabilities {
             block_size: config.block_size,
             blocks,
@@ -147,7 +160,8 @@ impl CpuExecutor {
             max_wants: config.max_rows,
             vocab: plan.vocab,
             max_context: plan.context.min(config.max_context.unwrap_or(usize::MAX)).min(slots),
-            kv_bytes: blocks * block_bytes(config.block_size, plan),
+            kv_bytes: blocks * block_bytes,
+            kv_type: kv_type.name(),
             name: format!("cpu {}, {} threads", config.isa.name(), pool.threads()),
         };
         Ok(Self {
@@ -287,14 +301,14 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
     format!("the engine's thread panicked: {}", text.unwrap_or("no message"))
 }
 
-fn block_bytes(block_size: usize, plan: &Plan) -> usize {
-    let per_token = |l: &pith_model::plan::Layer| KvLayer::bytes_per_token(l.kv_heads, l.head_dim);
-    block_size.saturating_mul(plan.layers.iter().map(per_token).sum())
+fn block_bytes(config: &CpuConfig, plan: &Plan) -> usize {
+    let per_token = |l: &Layer| KvLayer::bytes_per_token(config.kv_type, l.kv_heads, l.head_dim);
+    config.block_size.saturating_mul(plan.layers.iter().map(per_token).sum()).max(1)
 }
 
-/// Blocks that fit into `kv_bytes`, as long as their slots are numbered by a `u32`.
-fn blocks_within(kv_bytes: usize, block_size: usize, plan: &Plan) -> Result<usize, LoadError> {
-    let block_bytes = block_bytes(block_size, plan).max(1);
-    let blocks = (kv_bytes / block_bytes).min(u32::MAX as usize / block_size);
+/// Blocks that fit into the cache, as long as their slots are numbered by a `u32`.
+fn blocks_within(config: &CpuConfig, block_bytes: usize) -> Result<usize, LoadError> {
+    let kv_bytes = config.kv_bytes;
+    let blocks = (kv_bytes / block_bytes).min(u32::MAX as usize / config.block_size);
     if blocks == 0 { Err(LoadError::NoRoom { kv_bytes, block_bytes }) } else { Ok(blocks) }
 }

@@ -56,6 +56,7 @@ impl FakeExecutor {
             vocab: VOCAB as usize,
             max_context: 4096,
             kv_bytes: 0,
+            kv_type: "f16",
             name: "fake".to_owned(),
         };
         let slots = vec![None; blocks * block_size];

@@ -1,8 +1,9 @@
 //! Queries, keys, weights and values in bfloat16, laid out as tiles read them.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm256_maskz_loadu_epi16, _mm512_castsi512_ps, _mm512_cvtne2ps_pbh,
-    _mm512_cvtph_ps, _mm512_loadu_si512, _mm512_permutexvar_epi16, _mm512_setzero_si512,
+    __m512, __m512bh, __m512i, _mm_maskz_loadu_epi8, _mm256_maskz_loadu_epi16,
+    _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtne2ps_pbh, _mm512_cvtph_ps,
+    _mm512_loadu_si512, _mm512_permutexvar_epi16, _mm512_setzero_ps, _mm512_setzero_si512,
     _mm512_shuffle_i32x4, _mm512_storeu_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
     _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
@@ -11,10 +12,12 @@ use std::ops::Range;
 use half::bf16;
 
 use super::{DEPTH, STEP};
+use crate::KvType;
 use crate::amx::{ROW, ROWS};
 use crate::attention::Keys;
 use crate::attention::plan::SEGMENT;
 use crate::attention::x86::scratch::lanes;
+use crate::kv::Vector;
 
 /// Bytes of a whole tile.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +28,9 @@ pub(super) struct Tile([u8; ROWS * ROW]);
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 struct Line([u8; ROW]);
+
+/// Of keys and of values.
+pub(super) type Scales = [[f32; SEGMENT]; 2];
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -43,6 +49,17 @@ pub(in crate::attention::x86) struct Operands {
     weights: Vec<Line>,
     /// Weighted sums `[ROWS, value_stride]`, f32.
     sums: Vec<Line>,
+    /// What the scores of keys and the weights of values are multiplied by, where they are codes.
+    scales: Option<Box<Scales>>,
+}
+
+/// A row of scores, and of the weights they become.
+pub(super) struct Row<'a> {
+    pub(super) scores: &'a mut [f32],
+    /// Bfloat16.
+    pub(super) weights: &'a mut [u16],
+    /// What scores and weights are multiplied by, if anything.
+    pub(super) scales: Option<&'a Scales>,
 }
 
 impl Operands {
@@ -94,13 +111,27 @@ impl Operands {
     ) {
         let count = segment.len();
         let dim = self.dim;
+        if keys.kv.kind() == KvType::Int8 {
+            let none = || Box::new([[0.0; SEGMENT]; 2]);
+            let [of_keys, of_values] = &mut **self.scales.get_or_insert_with(none);
+            for (i, at) in segment.clone().enumerate() {
+                let slot = keys.slot(at);
+                of_keys[i] = keys.kv.key_scale(head, slot).unwrap_or(1.0);
+                of_values[i] = keys.kv.value_scale(head, slot).unwrap_or(1.0);
+            }
+            // Weights past the end are 0 already; whatever was there before may be no number.
+            of_values[count..].fill(0.0);
+        } else {
+            self.scales = None;
+        }
         for tile in 0..count.div_ceil(STEP) * STEP / ROWS {
             let first = tile * ROWS;
             for d in 0..self.key_depth() {
                 let mut rows: [__m512i; ROWS] = [_mm512_setzero_si512(); ROWS];
                 for (i, row) in rows.iter_mut().enumerate().take(count.saturating_sub(first)) {
-                    let key = keys.kv.keys(head, keys.slot(segment.start + first + i), 1);
-                    *row = narrow(&key[d * DEPTH..dim.min((d + 1) * DEPTH)]);
+                    let key = keys.kv.key(head, keys.slot(segment.start + first + i));
+                    let low = widen(key, d * DEPTH);
+                    *row = bfloats(low, widen(key, d * DEPTH + ROWS));
                 }
                 let lines = transpose(rows);
                 let to = self.keys[tile * dim.div_ceil(DEPTH) + d].0.as_mut_ptr();
@@ -111,15 +142,14 @@ impl Operands {
             }
         }
         let lines = self.value_stride() / ROW;
-        let value = |at: usize| {
-            (at < count).then(|| keys.kv.values(head, keys.slot(segment.start + at), 1))
-        };
+        let value =
+            |at: usize| (at < count).then(|| keys.kv.value(head, keys.slot(segment.start + at)));
         for pair in 0..count.div_ceil(STEP) * STEP / 2 {
             let (first, second) = (value(2 * pair), value(2 * pair + 1));
             for d in 0..dim.div_ceil(ROWS) {
-                let part = |value: Option<&[u16]>| match value {
-                    Some(value) => widen(&value[d * ROWS..dim.min((d + 1) * ROWS)]),
-                    None => _mm512_castsi512_ps(_mm512_setzero_si512()),
+                let part = |value: Option<Vector<'_>>| match value {
+                    Some(value) => widen(value, d * ROWS),
+                    None => _mm512_setzero_ps(),
                 };
                 let both = bfloats(part(first), part(second));
                 let words = _mm512_permutexvar_epi16(interleaving(), both);
@@ -164,16 +194,17 @@ impl Operands {
     }
 
     /// The first `keys` scores and weights of row `row`.
-    pub(super) fn row(&mut self, row: usize, keys: usize) -> (&mut [f32], &mut [u16]) {
+    pub(super) fn row(&mut self, row: usize, keys: usize) -> Row<'_> {
         assert!(row < ROWS && keys <= SEGMENT, "row {row}, {keys} keys");
         // SAFETY: lines are initialised bytes without padding, aligned to 64; both buffers have ROWS rows of SEGMENT.
         unsafe {
             let scores = self.scores.as_mut_ptr().cast::<f32>().add(row * SEGMENT);
             let weights = self.weights.as_mut_ptr().cast::<u16>().add(row * SEGMENT);
-            (
-                std::slice::from_raw_parts_mut(scores, keys),
-                std::slice::from_raw_parts_mut(weights, keys),
-            )
+            Row {
+                scores: std::slice::from_raw_parts_mut(scores, keys),
+                weights: std::slice::from_raw_parts_mut(weights, keys),
+                scales: self.scales.as_deref(),
+            }
         }
     }
 
@@ -186,21 +217,25 @@ impl Operands {
     }
 }
 
-/// Up to sixteen f16 as f32, zeros after them.
+/// Sixteen elements from `from` on as f32, zeros past the end. Codes are exact in bfloat16; their scale comes later.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn widen(bits: &[u16]) -> __m512 {
-    let mask = u16::MAX.checked_shr(16 - bits.len().min(16) as u32).unwrap_or(0);
+fn widen(vector: Vector<'_>, from: usize) -> __m512 {
+    let mask = |len: usize| (1u32 << len.saturating_sub(from).min(16)).wrapping_sub(1) as u16;
     // SAFETY: masked elements are not read.
-    _mm512_cvtph_ps(unsafe { _mm256_maskz_loadu_epi16(mask, bits.as_ptr().cast()) })
-}
-
-/// Up to 32 f16 as bfloat16, zeros after them.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-fn narrow(bits: &[u16]) -> __m512i {
-    let (low, high) = bits.split_at(bits.len().min(ROWS));
-    bfloats(widen(low), widen(high))
+    unsafe {
+        match vector {
+            Vector::F16(bits) => {
+                let at = bits.as_ptr().wrapping_add(from);
+                _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask(bits.len()), at.cast()))
+            }
+            Vector::Int8(codes, _) => {
+                let at = codes.as_ptr().wrapping_add(from);
+                let codes = _mm_maskz_loadu_epi8(mask(codes.len()), at);
+                _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes))
+            }
+        }
+    }
 }
 
 /// 32 floats as bfloat16, nearest even.

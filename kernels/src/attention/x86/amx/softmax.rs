@@ -7,7 +7,7 @@ use std::arch::x86_64::{
 };
 use std::ops::Range;
 
-use super::operands::bfloats;
+use super::operands::{Row, bfloats};
 use crate::attention::{AttentionShape, BiasSpan};
 use crate::exp::exp_wide;
 
@@ -19,12 +19,15 @@ pub(super) fn row(
     bias: &[BiasSpan],
     start: usize,
     seen: Range<usize>,
-    scores: &mut [f32],
-    weights: &mut [u16],
+    row: Row<'_>,
 ) -> (f32, f32) {
+    let Row { scores, weights, scales } = row;
     if seen.is_empty() {
         weights.fill(0);
         return (f32::NEG_INFINITY, 0.0);
+    }
+    if let Some([of_keys, _]) = scales {
+        scores.iter_mut().zip(of_keys).for_each(|(score, scale)| *score *= scale);
     }
     if let Some(cap) = shape.softcap {
         softcap(scores, cap);
@@ -50,7 +53,8 @@ pub(super) fn row(
     // Where every key is excluded (a bias of minus infinity) there is nothing to subtract.
     let shift = _mm512_set1_ps(if max == f32::NEG_INFINITY { 0.0 } else { max });
     let mut total = [_mm512_setzero_ps(); 2];
-    for (line, out) in lines.iter().zip(weights.as_chunks_mut::<32>().0) {
+    let lines_out = weights.as_chunks_mut::<32>().0;
+    for (i, (line, out)) in lines.iter().zip(lines_out).enumerate() {
         let mut both = [_mm512_setzero_ps(); 2];
         for ((half, total), weight) in
             line.as_chunks::<16>().0.iter().zip(&mut total).zip(&mut both)
@@ -60,6 +64,12 @@ pub(super) fn row(
             let shown = _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(score, hidden);
             *weight = _mm512_maskz_mov_ps(shown, exp_wide(_mm512_sub_ps(score, shift)));
             *total = _mm512_add_ps(*total, *weight);
+        }
+        if let Some([_, of_values]) = scales {
+            for (weight, scales) in both.iter_mut().zip(of_values[32 * i..].as_chunks::<16>().0) {
+                // SAFETY: sixteen floats.
+                *weight = _mm512_mul_ps(*weight, unsafe { _mm512_loadu_ps(scales.as_ptr()) });
+            }
         }
         // SAFETY: 32 of two bytes.
         unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), bfloats(both[0], both[1])) };

@@ -15,7 +15,7 @@ use std::ops::Range;
 use super::avx512::source::Source;
 use super::{Avx512, Kernel, Product};
 use crate::amx::{ROW, ROWS, Tiles};
-use crate::matrix::eight_bit::GROUP;
+use crate::eight_bit::GROUP;
 use crate::matrix::x86::Part;
 use crate::matrix::x86::decode::{Form, Format};
 use crate::matrix::x86::quantize::Rows;

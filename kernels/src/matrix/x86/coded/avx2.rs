@@ -10,7 +10,7 @@ use std::arch::x86_64::{
 use std::ops::Range;
 
 use super::{Kernel, Product};
-use crate::matrix::eight_bit::GROUP;
+use crate::eight_bit::GROUP;
 use crate::matrix::panel::HEIGHT;
 use crate::matrix::x86::Part;
 use crate::matrix::x86::decode::{Form, Format, Packed, Source};

@@ -13,7 +13,7 @@ use std::ops::Range;
 use source::Source;
 
 use super::{Kernel, Product};
-use crate::matrix::eight_bit::GROUP;
+use crate::eight_bit::GROUP;
 use crate::matrix::panel::HEIGHT;
 use crate::matrix::x86::Part;
 use crate::matrix::x86::decode::{Form, Format, Packed};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use pith_engine::{Engine, EngineConfig};
 use serde::Serialize;
 
@@ -13,6 +13,7 @@ use super::process::peak_rss_mib;
 use super::quantile::median;
 use super::run::{Run, Shape};
 use crate::commands::{Failure, local};
+use crate::config::KvType;
 use crate::hub;
 
 /// Arguments of `pith bench offline`.
@@ -36,7 +37,7 @@ pub struct OfflineArgs {
     /// Threads that compute; 0 is one per core allowed
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1024))]
     threads: u32,
-    /// Instruction set, scalar or avx2 (default: the fastest this machine has)
+    /// Instruction set: scalar, avx2, avx512 or amx (default: the fastest this machine has)
     #[arg(long)]
     isa: Option<String>,
     /// How keys and values are kept
@@ -45,14 +46,6 @@ pub struct OfflineArgs {
     /// Write a list of results here, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-}
-
-/// How keys and values are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum KvType {
-    /// Half precision
-    F16,
 }
 
 /// What a combination came to: medians over its runs.
@@ -89,6 +82,7 @@ pub(super) fn run(args: &OfflineArgs) -> Result<ExitCode, Failure> {
     let settings = local::EngineSettings {
         isa: args.isa.clone(),
         threads: args.threads as usize,
+        kv_type: args.kv_type,
         kv_tokens: streams * tokens.next_multiple_of(64) + 1024,
         config,
     };
@@ -169,7 +163,8 @@ fn print_head(
     let mut out = io::stdout().lock();
     writeln!(
         out,
-        "{model}, {executor}, KV f16, loaded in {load_s:.2} s; medians of {}",
+        "{model}, {executor}, KV {}, loaded in {load_s:.2} s; medians of {}",
+        engine.capabilities().kv_type,
         args.repeat
     )?;
     writeln!(

@@ -19,6 +19,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::commands::{Failure, local};
+use crate::config::KvType;
 use crate::hub;
 
 /// Arguments of `pith eval perplexity`.
@@ -41,9 +42,12 @@ pub struct PerplexityArgs {
     /// Most windows to score; 0 is all
     #[arg(long, value_name = "N", default_value_t = 0)]
     windows: usize,
-    /// Instruction set, scalar or avx2 (default: the fastest this machine has)
+    /// Instruction set: scalar, avx2, avx512 or amx (default: the fastest this machine has)
     #[arg(long)]
     isa: Option<String>,
+    /// How keys and values are kept
+    #[arg(long, value_enum, default_value_t = KvType::F16)]
+    kv_type: KvType,
     /// Threads that compute; 0 is one per core allowed
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1024))]
     threads: u32,
@@ -93,6 +97,7 @@ pub(super) fn run(args: PerplexityArgs) -> Result<ExitCode, Failure> {
     let settings = local::EngineSettings {
         isa: args.isa.clone(),
         threads: args.threads as usize,
+        kv_type: args.kv_type,
         kv_tokens: (args.parallel as usize + 1) * (args.context as usize + 64),
         config,
     };
