@@ -79,6 +79,32 @@ impl Isa {
         Ok(asked)
     }
 
+    /// Calls `body` compiled for this set's registers: plain loops in it become as wide as they are. What it calls
+    /// must be inlined into it (`#[inline(always)]`) to take part. Results are the same on every set.
+    #[inline]
+    pub fn vectorize<R>(self, body: impl FnOnce() -> R) -> R {
+        #[cfg(target_arch = "x86_64")]
+        {
+            #[target_feature(enable = "avx2")]
+            fn avx2<R>(body: impl FnOnce() -> R) -> R {
+                body()
+            }
+            #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
+            fn avx512<R>(body: impl FnOnce() -> R) -> R {
+                body()
+            }
+            if self.avx512() {
+                // SAFETY: the machine has these.
+                return unsafe { avx512(body) };
+            }
+            if self.avx2() {
+                // SAFETY: as above.
+                return unsafe { avx2(body) };
+            }
+        }
+        body()
+    }
+
     /// Whether to take the AVX2 path, or one above it. Asks the machine again (one cached load), because a caller
     /// may name a set without having detected it and safe code must stay sound.
     pub(crate) fn avx2(self) -> bool {

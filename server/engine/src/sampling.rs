@@ -26,6 +26,8 @@ mod tests;
 
 pub(crate) use exponential::log_sum_exp;
 
+use pith_kernels::Isa;
+
 use nucleus::{Candidate, Cut, Scale};
 
 /// How to choose the next token of one row. Plain data; see [`sample`].
@@ -136,15 +138,16 @@ pub struct SampleScratch {
 /// Chooses the next token from `logits` (vocabulary long). They are edited on the way and handed
 /// back as they came, so that a row may be sampled more than once.
 ///
-/// See the [module](self) for the order of operations.
+/// See the [module](self) for the order of operations. The result is the same with every `isa`.
 pub fn sample(
+    isa: Isa,
     logits: &mut [f32],
     spec: &SampleSpec,
     scratch: &mut SampleScratch,
 ) -> Result<Drawn, SampleError> {
-    let normaliser = log_sum_exp(logits)?;
+    let normaliser = log_sum_exp(isa, logits)?;
     edit(logits, spec, &mut scratch.overwritten);
-    let chosen = choose(logits, spec, scratch);
+    let chosen = choose(isa, logits, spec, scratch);
     for &(id, was) in scratch.overwritten.iter().rev() {
         logits[id as usize] = was;
     }
@@ -194,24 +197,26 @@ fn edit(logits: &mut [f32], spec: &SampleSpec, overwritten: &mut Vec<(u32, f32)>
 
 /// Chooses from edited logits.
 fn choose(
+    isa: Isa,
     logits: &[f32],
     spec: &SampleSpec,
     scratch: &mut SampleScratch,
 ) -> Result<u32, SampleError> {
     // Again, for the edits move the top and may leave nothing.
-    let top = exponential::top(logits)?;
+    let top = exponential::top(isa, logits)?;
     if spec.greedy() {
         let first = logits.iter().position(|&logit| logit == top);
         return first.map(|id| id as u32).ok_or(SampleError::NotFinite);
     }
     let scale = Scale { top, inverse: 1.0 / spec.temperature };
-    let cut = narrow(logits, spec, scale, &mut scratch.candidates, &mut scratch.masses);
+    let cut = narrow(isa, logits, spec, scale, &mut scratch.candidates, &mut scratch.masses);
     let uniform = random::uniform(spec.seed, spec.draw);
-    Ok(nucleus::draw(logits, scale, cut, uniform, &mut scratch.masses))
+    Ok(nucleus::draw(isa, logits, scale, cut, uniform, &mut scratch.masses))
 }
 
 /// What top-k, top-p and min-p leave of the vocabulary.
 fn narrow(
+    isa: Isa,
     logits: &[f32],
     spec: &SampleSpec,
     scale: Scale,
@@ -222,13 +227,13 @@ fn narrow(
     let k = spec.top_k as usize;
     let narrows_k = k > 0 && k < logits.len();
     if narrows_k {
-        cut = nucleus::top_k(logits, k, candidates);
+        cut = nucleus::top_k(isa, logits, k, candidates);
     }
     if spec.top_p < 1.0 {
         let target = if narrows_k {
             f64::from(spec.top_p) * nucleus::total(candidates, scale)
         } else {
-            nucleus::likely(logits, scale, spec.top_p, candidates, masses)
+            nucleus::likely(isa, logits, scale, spec.top_p, candidates, masses)
         };
         cut = nucleus::top_p(candidates, scale, target);
     }

@@ -1,14 +1,21 @@
 //! Maxima and exponentials over a vocabulary, written so that the compiler vectorises them.
 
+use pith_kernels::Isa;
+
 use super::SampleError;
 
 /// Floats handled side by side; every loop here keeps this many sums.
-pub(super) const LANES: usize = 8;
+pub(super) const LANES: usize = 16;
 
 /// The largest logit.
 ///
 /// `NotFinite` if one is NaN or +infinity; `NothingLeft` if all are -infinity.
-pub(super) fn top(logits: &[f32]) -> Result<f32, SampleError> {
+pub(super) fn top(isa: Isa, logits: &[f32]) -> Result<f32, SampleError> {
+    isa.vectorize(|| top_of(logits))
+}
+
+#[inline(always)]
+fn top_of(logits: &[f32]) -> Result<f32, SampleError> {
     let mut tops = [f32::NEG_INFINITY; LANES];
     let mut bad = [false; LANES];
     let (blocks, rest) = logits.as_chunks::<LANES>();
@@ -34,11 +41,17 @@ pub(super) fn top(logits: &[f32]) -> Result<f32, SampleError> {
 }
 
 /// `ln(sum(exp(logits)))`, summed in f64.
-pub(crate) fn log_sum_exp(logits: &[f32]) -> Result<f64, SampleError> {
-    let top = top(logits)?;
+pub(crate) fn log_sum_exp(isa: Isa, logits: &[f32]) -> Result<f64, SampleError> {
+    let top = top(isa, logits)?;
+    Ok(f64::from(top) + isa.vectorize(|| sum_exp(logits, top)).ln())
+}
+
+/// Sum of `exp(logit - top)`.
+#[inline(always)]
+fn sum_exp(logits: &[f32], top: f32) -> f64 {
     let mut sum = 0.0f64;
     // A partial sum of few terms, each at most 1, loses nothing that matters in f32.
-    for stretch in logits.chunks(16 * LANES) {
+    for stretch in logits.chunks(8 * LANES) {
         let mut sums = [0.0f32; LANES];
         let (blocks, rest) = stretch.as_chunks::<LANES>();
         for block in blocks {
@@ -49,7 +62,7 @@ pub(crate) fn log_sum_exp(logits: &[f32]) -> Result<f64, SampleError> {
         sum += sums.iter().map(|&lane| f64::from(lane)).sum::<f64>();
         sum += rest.iter().map(|&logit| f64::from(exp(logit - top))).sum::<f64>();
     }
-    Ok(f64::from(top) + sum.ln())
+    sum
 }
 
 /// `exp(x)` for `x <= 0`, to a relative error of 3e-7; exactly 0 below -87 (where the result

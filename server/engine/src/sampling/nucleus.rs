@@ -5,6 +5,8 @@
 
 use std::cmp::Ordering;
 
+use pith_kernels::Isa;
+
 use super::exponential::{LANES, exp};
 
 /// A token that may be kept.
@@ -76,7 +78,12 @@ impl Cut {
 ///
 /// One scan that collects whatever beats the k-th seen so far and shrinks the list by selection
 /// whenever it has grown to twice its need: linear in the vocabulary.
-pub(super) fn top_k(logits: &[f32], k: usize, candidates: &mut Vec<Candidate>) -> Cut {
+pub(super) fn top_k(isa: Isa, logits: &[f32], k: usize, candidates: &mut Vec<Candidate>) -> Cut {
+    isa.vectorize(|| scan_top_k(logits, k, candidates))
+}
+
+#[inline(always)]
+fn scan_top_k(logits: &[f32], k: usize, candidates: &mut Vec<Candidate>) -> Cut {
     candidates.clear();
     let room = (2 * k).max(256);
     let mut floor = f32::NEG_INFINITY;
@@ -114,18 +121,19 @@ fn keep_first(candidates: &mut Vec<Candidate>, count: usize) -> Candidate {
 /// Weight falls by `e` per unit of scaled logit below the top, so a floor not far below it
 /// usually does; only flat distributions reach the last resort, every token.
 pub(super) fn likely(
+    isa: Isa,
     logits: &[f32],
     scale: Scale,
     share: f32,
     candidates: &mut Vec<Candidate>,
     masses: &mut Vec<f64>,
 ) -> f64 {
-    let target = f64::from(share) * weigh(logits, scale, Cut::EVERYTHING, masses);
+    let target = f64::from(share) * weigh(isa, logits, scale, Cut::EVERYTHING, masses);
     let mut cut = Cut::EVERYTHING;
     for depth in [8.0, 12.0, 18.0] {
         let floor = Cut::EVERYTHING.raised(scale.top - depth / scale.inverse);
         // A little over the target: the same weights summed in another order may come out short.
-        if weigh(logits, scale, floor, masses) >= target * 1.000_001 {
+        if weigh(isa, logits, scale, floor, masses) >= target * 1.000_001 {
             cut = floor;
             break;
         }
@@ -168,10 +176,15 @@ pub(super) fn top_p(candidates: &mut [Candidate], scale: Scale, target: f64) -> 
 }
 
 /// Tokens whose weight is summed before any of them is looked at alone.
-const STRETCH: usize = 32 * LANES;
+const STRETCH: usize = 16 * LANES;
 
 /// Weight of the kept tokens, by stretches into `masses`, and in all.
-fn weigh(logits: &[f32], scale: Scale, cut: Cut, masses: &mut Vec<f64>) -> f64 {
+fn weigh(isa: Isa, logits: &[f32], scale: Scale, cut: Cut, masses: &mut Vec<f64>) -> f64 {
+    isa.vectorize(|| weigh_all(logits, scale, cut, masses))
+}
+
+#[inline(always)]
+fn weigh_all(logits: &[f32], scale: Scale, cut: Cut, masses: &mut Vec<f64>) -> f64 {
     masses.clear();
     masses.extend(logits.chunks(STRETCH).enumerate().map(|(index, stretch)| {
         let first = (index * STRETCH) as u32;
@@ -195,13 +208,14 @@ fn weigh(logits: &[f32], scale: Scale, cut: Cut, masses: &mut Vec<f64>) -> f64 {
 /// Draws among the kept tokens: the first, in order of id, whose cumulative weight exceeds
 /// `uniform` (in `[0, 1)`) times all of it.
 pub(super) fn draw(
+    isa: Isa,
     logits: &[f32],
     scale: Scale,
     cut: Cut,
     uniform: f64,
     masses: &mut Vec<f64>,
 ) -> u32 {
-    let mut left = uniform * weigh(logits, scale, cut, masses);
+    let mut left = uniform * weigh(isa, logits, scale, cut, masses);
     // Where rounding leaves a sliver past the last token, that token it is.
     let mut chosen = 0;
     for (index, (&mass, stretch)) in masses.iter().zip(logits.chunks(STRETCH)).enumerate() {

@@ -29,14 +29,18 @@ fn at(temperature: f32) -> SampleSpec {
 }
 
 fn once(logits: &[f32], spec: &SampleSpec) -> Result<Drawn, SampleError> {
-    sample(&mut logits.to_vec(), spec, &mut SampleScratch::default())
+    sample(Isa::detect(), &mut logits.to_vec(), spec, &mut SampleScratch::default())
 }
 
 /// Ids kept by the fast path.
 fn kept(logits: &[f32], spec: &SampleSpec) -> Vec<u32> {
-    let scale = Scale { top: exponential::top(logits).unwrap(), inverse: 1.0 / spec.temperature };
+    let scale = Scale {
+        top: exponential::top(Isa::Scalar, logits).unwrap(),
+        inverse: 1.0 / spec.temperature,
+    };
     let mut scratch = SampleScratch::default();
-    let cut = narrow(logits, spec, scale, &mut scratch.candidates, &mut scratch.masses);
+    let cut =
+        narrow(Isa::detect(), logits, spec, scale, &mut scratch.candidates, &mut scratch.masses);
     (0u32..)
         .zip(logits)
         .filter(|&(id, &l)| l > f32::NEG_INFINITY && cut.keeps(l, id))
@@ -135,7 +139,7 @@ proptest! {
         };
         let mut row = logits.clone();
         let mut scratch = SampleScratch::default();
-        let drawn = sample(&mut row, &spec, &mut scratch).unwrap();
+        let drawn = sample(Isa::detect(), &mut row, &spec, &mut scratch).unwrap();
         prop_assert_eq!(&row, &logits);
 
         let mut edited = logits.clone();
@@ -191,7 +195,7 @@ fn chi_square(logits: &[f32], spec: &SampleSpec, expected: &[f64], limit: f64) {
         } else {
             SampleSpec { seed: draw, ..spec.clone() }
         };
-        counts[sample(&mut row, &spec, &mut scratch).unwrap().id as usize] += 1;
+        counts[sample(Isa::detect(), &mut row, &spec, &mut scratch).unwrap().id as usize] += 1;
     }
     let mut statistic = 0.0;
     for (&count, &p) in counts.iter().zip(expected) {
@@ -233,7 +237,8 @@ fn draws_reach_every_stretch_of_a_large_vocabulary() {
     let mut counts = [0u32; 10];
     let mut scratch = SampleScratch::default();
     for draw in 0..10_000 {
-        let drawn = sample(&mut row, &SampleSpec { draw, ..at(1.0) }, &mut scratch).unwrap();
+        let drawn =
+            sample(Isa::detect(), &mut row, &SampleSpec { draw, ..at(1.0) }, &mut scratch).unwrap();
         counts[drawn.id as usize / 500] += 1;
         assert!((drawn.logprob + 5_000f32.ln()).abs() < 1e-5);
     }
@@ -384,4 +389,23 @@ fn specs_without_meaning_are_refused() {
         assert!(bad.check(10).is_err(), "{bad:?}");
     }
     assert_eq!(Cut::EVERYTHING.raised(f32::NEG_INFINITY), Cut::EVERYTHING);
+}
+
+#[test]
+fn every_instruction_set_draws_alike() {
+    let row: Vec<f32> =
+        (0..5003u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / 3e6).collect();
+    let specs = [
+        greedy(),
+        at(0.7),
+        SampleSpec { top_p: 0.9, ..at(1.3) },
+        SampleSpec { top_k: 40, ..at(2.0) },
+    ];
+    for spec in specs {
+        let draw =
+            |isa| sample(isa, &mut row.clone(), &spec, &mut SampleScratch::default()).unwrap();
+        for isa in Isa::available() {
+            assert_eq!(draw(isa), draw(Isa::Scalar), "{isa:?}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use pith_kernels::{PoolError, norm};
+use pith_kernels::{Isa, PoolError, norm};
 
 use super::Machine;
 use super::batch::Batch;
@@ -135,7 +135,9 @@ impl Answers {
                 answers: Vec::with_capacity(row.wants.len()),
             })
             .collect();
-        machine.pool.chunks(&mut tasks, 1, |_, tasks| tasks.iter_mut().for_each(Task::run))?;
+        let run =
+            |_, tasks: &mut [Task<'_>]| tasks.iter_mut().for_each(|task| task.run(machine.isa));
+        machine.pool.chunks(&mut tasks, 1, run)?;
         for (task, row) in tasks.into_iter().zip(asking) {
             for (index, answer) in row.wants.clone().zip(task.answers) {
                 let failed =
@@ -150,14 +152,13 @@ impl Answers {
 }
 
 impl Task<'_> {
-    fn run(&mut self) {
+    fn run(&mut self, isa: Isa) {
         for (_, want) in self.wants {
             let answer = match want {
-                Want::Sample(spec) => sample(self.logits, spec, self.scratch)
+                Want::Sample(spec) => sample(isa, self.logits, spec, self.scratch)
                     .map(|drawn| Some(Wanted::Token { id: drawn.id, logprob: drawn.logprob })),
-                Want::Likelihood(targets) => {
-                    likelihoods(self.logits, targets).map(|found| Some(Wanted::Likelihood(found)))
-                }
+                Want::Likelihood(targets) => likelihoods(isa, self.logits, targets)
+                    .map(|found| Some(Wanted::Likelihood(found))),
                 Want::Logits => Ok(Some(Wanted::Logits(self.logits.to_vec()))),
                 Want::AttentionMass(_) | Want::Embedding => Ok(None),
             };
@@ -174,8 +175,8 @@ fn needs_logits(want: &Want) -> bool {
 }
 
 /// ln-probabilities of `targets`.
-fn likelihoods(logits: &[f32], targets: &[u32]) -> Result<Vec<f32>, SampleError> {
-    let normaliser = log_sum_exp(logits)?;
+fn likelihoods(isa: Isa, logits: &[f32], targets: &[u32]) -> Result<Vec<f32>, SampleError> {
+    let normaliser = log_sum_exp(isa, logits)?;
     let likelihood = |&id: &u32| (f64::from(logits[id as usize]) - normaliser) as f32;
     Ok(targets.iter().map(likelihood).collect())
 }
