@@ -4,6 +4,8 @@
 //! never waited for: it joins an open job by a compare-and-swap on [`Shared::state`], and the caller
 //! closes the job before it waits for those inside. Nothing is allocated per job.
 
+mod pin;
+
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,6 +37,16 @@ impl Pool {
     /// A pool of `threads` workers (0 = the CPUs this process may use, cgroup limits included).
     /// Where the system refuses a thread, the pool has fewer.
     pub fn new(threads: usize) -> Self {
+        Self::over(threads, Vec::new())
+    }
+
+    /// As [`Pool::new`], each worker bound to a CPU of its own (in turn, where there are more workers). A thread that
+    /// runs a job is worker 0, and is bound by its first one.
+    pub fn pinned(threads: usize) -> Self {
+        Self::over(threads, pin::allowed())
+    }
+
+    fn over(threads: usize, cpus: Vec<usize>) -> Self {
         let threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
             n => n,
@@ -43,11 +55,16 @@ impl Pool {
         let handles = (1..threads)
             .map_while(|i| {
                 let shared = Arc::clone(&shared);
+                let cpu = cpus.get(i % cpus.len().max(1)).copied();
                 let builder = std::thread::Builder::new().name(format!("pith-worker-{i}"));
-                builder.spawn(move || shared.work()).ok()
+                let work = move || {
+                    cpu.into_iter().for_each(pin::to);
+                    shared.work();
+                };
+                builder.spawn(work).ok()
             })
             .collect();
-        Self { workers: Arc::new(Workers { shared, handles }) }
+        Self { workers: Arc::new(Workers { shared, handles, caller_cpu: cpus.first().copied() }) }
     }
 
     /// Workers, the caller included.
@@ -58,6 +75,11 @@ impl Pool {
     /// Calls `task(0..tasks)`, each index once, on all workers; returns when all are done.
     /// A panic in a task ends the job and is returned, never left hanging.
     pub fn run(&self, tasks: usize, task: impl Fn(usize) + Sync) -> Result<(), PoolError> {
+        if let Some(cpu) = self.workers.caller_cpu
+            && !PINNED.replace(true)
+        {
+            pin::to(cpu);
+        }
         if tasks <= 1 || self.threads() == 1 || IN_TASK.get() {
             return inside_task(|| (0..tasks).for_each(&task)).map_err(PoolError);
         }
@@ -120,6 +142,8 @@ thread_local! {
     /// Whether this thread is running a task: a job started then runs in place, or it would wait
     /// for the job it is part of.
     static IN_TASK: Cell<bool> = const { Cell::new(false) };
+    /// Whether a pinned pool has bound this thread.
+    static PINNED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs `body` marked as a task, its panic turned into text.
@@ -145,6 +169,8 @@ fn describe(payload: &(dyn Any + Send)) -> String {
 struct Workers {
     shared: Arc<Shared>,
     handles: Vec<JoinHandle<()>>,
+    /// Where threads that run jobs are bound to, if anywhere.
+    caller_cpu: Option<usize>,
 }
 
 impl Drop for Workers {

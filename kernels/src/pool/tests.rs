@@ -109,3 +109,28 @@ fn the_last_clone_joins_the_threads() {
     drop(clone);
     assert!(shared.upgrade().is_none(), "a thread still holds the shared state");
 }
+
+/// The CPUs that the calling thread may run on.
+#[cfg(target_os = "linux")]
+#[test]
+fn pinned_workers_stay_on_their_cpus() {
+    let here = super::pin::allowed();
+    let pool = Pool::pinned(here.len().min(4));
+    let seen: Vec<std::sync::Mutex<Vec<Vec<usize>>>> =
+        (0..64).map(|_| Default::default()).collect();
+    // On a thread of its own: the test's stays free.
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            pool.run(64, |i| {
+                seen[i].lock().unwrap().push(super::pin::allowed());
+                std::thread::sleep(Duration::from_micros(100));
+            })
+            .unwrap();
+        });
+    });
+    for seen in seen {
+        let seen = seen.into_inner().unwrap();
+        assert!(seen.iter().all(|cpus| cpus.len() == 1 && here.contains(&cpus[0])), "{seen:?}");
+    }
+    assert_eq!(super::pin::allowed(), here);
+}

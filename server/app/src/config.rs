@@ -64,6 +64,7 @@ pub struct Engine {
 #[expect(missing_docs, reason = "described in config/pith.toml")]
 pub struct Cpu {
     pub threads: usize,
+    pub pin: bool,
     pub kv_mib: usize,
     pub kv_type: KvType,
     pub block_size: usize,

@@ -41,7 +41,10 @@ pub(super) fn load(config: &Config) -> anyhow::Result<Served> {
     let begun = Instant::now();
     let file = ModelFile::open(&resolved.path)?;
     let isa = Isa::select().map_err(|why| anyhow::anyhow!("{why}"))?;
-    let pool = Pool::new(config.cpu.threads);
+    let pool = match config.cpu.pin {
+        true => Pool::pinned(config.cpu.threads),
+        false => Pool::new(config.cpu.threads),
+    };
     let threads = pool.threads();
     let cpu = CpuConfig {
         kv_type: config.cpu.kv_type.into(),
