@@ -3,19 +3,25 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use pith_kernels::Pool;
-use pith_kernels::ceiling::multiply_adds;
+use pith_kernels::ceiling::{float_operations, integer_operations};
+use pith_kernels::{Isa, Pool};
 
-/// Fused multiply-adds in registers, and reads of a buffer far larger than the caches.
+/// Products in registers, and reads of a buffer far larger than the caches.
 pub(crate) fn ceilings(c: &mut Criterion) {
     let mut group = c.benchmark_group("ceilings");
     for threads in [1, 2] {
         let pool = Pool::new(threads);
-        let steps = 1_000_000u64;
-        group.throughput(Throughput::Elements(steps * 12 * 16 * threads as u64)); // FLOP
-        group.bench_function(BenchmarkId::new("fma_f32", threads), |b| {
-            b.iter(|| pool.run(threads, |_| _ = black_box(multiply_adds(steps))));
-        });
+        let (isa, rounds) = (Isa::detect(), 1_000_000u64);
+        type Operations = fn(Isa, u64) -> u64;
+        let kinds: [(&str, Operations); 2] =
+            [("f32", float_operations), ("int8", integer_operations)];
+        for (name, operations) in kinds {
+            let each = operations(isa, 1) * rounds;
+            group.throughput(Throughput::Elements(each * threads as u64));
+            group.bench_function(BenchmarkId::new(name, threads), |b| {
+                b.iter(|| pool.run(threads, |_| _ = black_box(operations(isa, rounds))));
+            });
+        }
         let data = vec![1u64; 32 << 20]; // 256 MiB
         group.throughput(Throughput::Bytes(data.len() as u64 * 8));
         group.bench_function(BenchmarkId::new("read", threads), |b| {

@@ -1,11 +1,15 @@
 //! Kernels at the shapes of `SmolLM2` 135M and Gemma 3 270M, read as GB/s (few rows: bound by memory) or
 //! FLOP/s (many: criterion prints them as elements per second), next to the machine's ceilings.
 //!
-//! `cargo bench -p pith-benches --bench kernels -- matmul`
+//! `cargo bench -p pith-benches --bench kernels`; `-- 'ceilings|matmul'` for a part. A table at the end shows each
+//! beside its ceiling in the same run.
 
 mod ceilings;
+mod summary;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use std::time::SystemTime;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use pith_kernels::activation::{Activation, gated};
 use pith_kernels::attention::attention;
 use pith_kernels::norm::rms_norm;
@@ -136,4 +140,10 @@ fn rows(c: &mut Criterion) {
 }
 
 criterion_group!(kernels, ceilings::ceilings, matmul, attend, rows);
-criterion_main!(kernels);
+
+fn main() {
+    let began = SystemTime::now();
+    kernels();
+    Criterion::default().configure_from_args().final_summary();
+    summary::print(began);
+}

@@ -82,3 +82,24 @@ impl Drop for Tiles {
         unsafe { asm!("tilerelease", options(nostack, nomem)) };
     }
 }
+
+/// `rounds` rounds of four products of whole tiles of eight-bit integers, for the sake of their time.
+///
+/// # Safety
+/// As [`Tiles::new`].
+pub(crate) unsafe fn multiply_integers(rounds: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let _tiles = Tiles::new(&[(ROWS as u8, ROW as u16); 8]);
+        asm!("tilezero tmm4", "tilezero tmm5", options(nostack, nomem));
+        for _ in 0..rounds {
+            asm!(
+                "tdpbssd tmm0, tmm4, tmm5",
+                "tdpbssd tmm1, tmm4, tmm5",
+                "tdpbssd tmm2, tmm4, tmm5",
+                "tdpbssd tmm3, tmm4, tmm5",
+                options(nostack, nomem)
+            );
+        }
+    }
+}
