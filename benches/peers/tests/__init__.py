@@ -1,0 +1,1 @@
+"""Tests of the parts that need no engine: `python3 -m unittest` in the folder above."""
