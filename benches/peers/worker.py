@@ -53,6 +53,14 @@ class Worker:
         load_s = time.perf_counter() - began
         return {"load_s": load_s, "about": self._engine.describe()}
 
+    def warm(self, shape: dict[str, int]) -> dict[str, Any]:
+        """Room for a shape, and an untimed run."""
+        assert self._engine, "load comes first"
+        asked = Shape(**shape)
+        self._engine.reserve(asked)
+        self._engine.run(asked.warm_up())
+        return {}
+
     def run(self, shape: dict[str, int]) -> dict[str, Any]:
         """Figures of one run."""
         assert self._engine, "load comes first"

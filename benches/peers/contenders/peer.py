@@ -43,16 +43,11 @@ class Peer:
 
     def warm(self, shape: Shape) -> None:
         """See `Contender`."""
-        self.measure(shape.warm_up())
+        self._ask("warm", shape)
 
     def measure(self, shape: Shape) -> dict[str, float]:
         """See `Contender`."""
-        worker = self._loaded()
-        try:
-            return worker.ask("run", self._timeout_s, shape=shape.as_json())
-        except Failed:
-            self.unload()
-            raise
+        return self._ask("run", shape)
 
     def fresh(self, shape: Shape) -> dict[str, float]:
         """See `Contender`."""
@@ -69,6 +64,14 @@ class Peer:
     def cpu_s(self) -> float:
         """See `Contender`."""
         return self._past_cpu_s + (self._worker.cpu_s() if self._worker else 0.0)
+
+    def _ask(self, do: str, shape: Shape) -> dict[str, Any]:
+        worker = self._loaded()
+        try:
+            return worker.ask(do, self._timeout_s, shape=shape.as_json())
+        except Failed:
+            self.unload()
+            raise
 
     def _loaded(self) -> _Worker:
         if not self._worker:
@@ -93,6 +96,8 @@ class _Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
+                # Else a failing assertion in llama.cpp starts a debugger.
+                env=os.environ | {"GGML_NO_BACKTRACE": "1"},
             )
 
     def ask(self, do: str, timeout_s: float, **arguments: Any) -> dict[str, Any]:

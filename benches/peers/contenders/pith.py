@@ -30,7 +30,10 @@ class Pith:
         self._path = path
         version = self._output([str(self._binary), "--version"]).strip()
         tried = self._bench(["4"], ["1"], 1)
-        self.about = {"version": version, "isa": tried["executor"], "kv": tried["kv_type"]}
+        # Off unless an option turns it on; then the table must say so.
+        speculation = tried.get("speculation", "off")
+        isa = tried["executor"] + ("" if speculation == "off" else f", speculation {speculation}")
+        self.about = {"version": version, "isa": isa, "kv": tried["kv_type"]}
 
     def unload(self) -> None:
         """See `Contender`."""

@@ -25,6 +25,9 @@ class Engine(Protocol):
     def describe(self) -> dict[str, str]:
         """`version`, `isa` and `kv`, in words."""
 
+    def reserve(self, shape: Shape) -> None:
+        """Makes room for a shape and those within it, where the engine has to."""
+
     def run(self, shape: Shape) -> list[list[float]]:
         """Answers all streams, greedily and to their full length, nothing cached from before.
 

@@ -48,9 +48,30 @@ class Llama:
             "kv": _KV_NAMES[_KV_TYPES[self._settings.kv]],
         }
 
+    def reserve(self, shape: Shape) -> None:
+        """See `Engine`."""
+        if self._shape and _fits(shape, self._shape):
+            return
+        if self._context:
+            llama_cpp.llama_free(self._context)
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = shape.streams * _tokens(shape)
+        params.n_batch = _batch(shape)
+        params.n_ubatch = _UBATCH
+        params.n_seq_max = shape.streams
+        params.n_threads = params.n_threads_batch = self._settings.threads
+        params.type_k = params.type_v = _KV_TYPES[self._settings.kv]
+        # Streams that share no prefix are faster with caches of their own.
+        params.kv_unified = False
+        self._context = llama_cpp.llama_init_from_model(self._model, params)
+        if not self._context:
+            raise RuntimeError(f"llama.cpp makes no context for {shape}")
+        self._pool.attach(self._context)
+        self._shape = shape
+
     def run(self, shape: Shape) -> list[list[float]]:
         """See `Engine`. All streams step together, so that their tokens arrive at once."""
-        self._prepare(shape)
+        self.reserve(shape)
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), False)
         prompts = shape.prompts(self._settings.vocab)
         rows = [(id_, at, n, at + 1 == len(ids)) for n, ids in enumerate(prompts) for at, id_ in enumerate(ids)]
@@ -86,26 +107,10 @@ class Llama:
         logits = llama_cpp.llama_get_logits(self._context)
         return numpy.ctypeslib.as_array(logits, (streams, self._settings.vocab)).argmax(axis=1)
 
-    def _prepare(self, shape: Shape) -> None:
-        """A context with room for the shape, unless the last one has it."""
-        if self._shape and self._shape.streams == shape.streams and _tokens(self._shape) >= _tokens(shape):
-            return
-        if self._context:
-            llama_cpp.llama_free(self._context)
-        params = llama_cpp.llama_context_default_params()
-        params.n_ctx = shape.streams * _tokens(shape)
-        params.n_batch = max(shape.streams * shape.prompt_tokens, _UBATCH)
-        params.n_ubatch = _UBATCH
-        params.n_seq_max = shape.streams
-        params.n_threads = params.n_threads_batch = self._settings.threads
-        params.type_k = params.type_v = _KV_TYPES[self._settings.kv]
-        # Streams that share no prefix are faster with caches of their own.
-        params.kv_unified = False
-        self._context = llama_cpp.llama_init_from_model(self._model, params)
-        if not self._context:
-            raise RuntimeError(f"llama.cpp makes no context for {shape}")
-        self._pool.attach(self._context)
-        self._shape = shape
+
+def _fits(shape: Shape, reserved: Shape) -> bool:
+    same = shape.streams == reserved.streams
+    return same and _tokens(shape) <= _tokens(reserved) and _batch(shape) <= _batch(reserved)
 
 
 def _tokens(shape: Shape) -> int:
@@ -113,37 +118,39 @@ def _tokens(shape: Shape) -> int:
     return -(-(shape.prompt_tokens + shape.output_tokens) // 256) * 256
 
 
+def _batch(shape: Shape) -> int:
+    """All prompts go in one call, which llama.cpp cuts up itself."""
+    return max(shape.streams * shape.prompt_tokens, _UBATCH)
+
+
 class _ThreadPool:
     """ggml's threads, kept from step to step. Paused they sleep, where a pool made by each step would cost the peer.
 
-    The Python package does not bind these calls.
+    The Python package does not bind these calls. They are looked up through libllama, for a wheel holds copies of each
+    library under several names, and threads of a second copy would compute on tables that nobody filled.
     """
 
     def __init__(self, threads: int) -> None:
-        folder = Path(llama_cpp.__file__).parent / "lib"
-        self._base = ctypes.CDLL(str(folder / "libggml-base.so"))
-        self._cpu = ctypes.CDLL(str(folder / "libggml-cpu.so"))
-        self._llama = ctypes.CDLL(str(folder / "libllama.so"))
+        self._library = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / "libllama.so"))
         params = _ThreadPoolParams()
-        self._base.ggml_threadpool_params_init.argtypes = [ctypes.c_void_p, ctypes.c_int]
-        self._base.ggml_threadpool_params_init(ctypes.byref(params), threads)
+        self._library.ggml_threadpool_params_init(ctypes.byref(params), ctypes.c_int(threads))
         params.paused = True
-        self._cpu.ggml_threadpool_new.restype = ctypes.c_void_p
-        self._pool = ctypes.c_void_p(self._cpu.ggml_threadpool_new(ctypes.byref(params)))
+        self._library.ggml_threadpool_new.restype = ctypes.c_void_p
+        self._pool = ctypes.c_void_p(self._library.ggml_threadpool_new(ctypes.byref(params)))
         if not self._pool:
             raise RuntimeError("ggml makes no thread pool")
 
     def attach(self, context: llama_cpp.llama_context_p) -> None:
         """Lets a context compute on these threads."""
-        self._llama.llama_attach_threadpool(ctypes.c_void_p(context), self._pool, self._pool)
+        self._library.llama_attach_threadpool(ctypes.c_void_p(context), self._pool, self._pool)
 
     def resume(self) -> None:
         """Before work."""
-        self._cpu.ggml_threadpool_resume(self._pool)
+        self._library.ggml_threadpool_resume(self._pool)
 
     def pause(self) -> None:
         """After it."""
-        self._cpu.ggml_threadpool_pause(self._pool)
+        self._library.ggml_threadpool_pause(self._pool)
 
 
 class _ThreadPoolParams(ctypes.Structure):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy
 import openvino
@@ -24,7 +25,12 @@ class OpenVino:
         properties: dict[str, object] = {"INFERENCE_NUM_THREADS": settings.threads}
         if settings.kv in _KV_TYPES:
             properties["KV_CACHE_PRECISION"] = _KV_TYPES[settings.kv]
-        self._pipeline = openvino_genai.ContinuousBatchingPipeline(settings.model, schedule, "CPU", properties)
+        try:
+            self._pipeline = openvino_genai.ContinuousBatchingPipeline(settings.model, schedule, "CPU", properties)
+        except RuntimeError as error:
+            # Behind the check and the place in its source that failed stands what is wrong.
+            wrong = str(error).strip().splitlines()[-1].rpartition(".cpp:")[2]
+            raise RuntimeError(f"it cannot read {Path(settings.model).name}: {wrong}") from error
         self._requests = 0
 
     def describe(self) -> dict[str, str]:
@@ -38,6 +44,9 @@ class OpenVino:
             "isa": f"computes in {precision}; capable of {capabilities}",
             "kv": _KV_TYPES.get(self._settings.kv, own_kv),
         }
+
+    def reserve(self, shape: Shape) -> None:
+        """See `Engine`. Its cache grows as it is needed."""
 
     def run(self, shape: Shape) -> list[list[float]]:
         """See `Engine`."""
