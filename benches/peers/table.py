@@ -16,7 +16,7 @@ def markdown(results: Results) -> str:
     lines = [
         "# pith and its peers",
         "",
-        f"{machine}. {results.threads} threads, KV asked for: {results.kv}, medians of {results.repeat}.",
+        f"{machine}. Threads: {results.threads}. KV asked for: {results.kv}. Rounds: {results.repeat}, of which the median.",
         "",
         *_engines(results),
     ]
@@ -24,7 +24,8 @@ def markdown(results: Results) -> str:
     for title in dict.fromkeys(cell.model.title for cell, _ in results.cells.values()):
         lines += ["", f"## {title}", "", *_rows(results, title, reasons)]
     lines += ["", f"Targets are for machines with AMX{'' if 'amx_bf16' in results.flags else '; this one has none'}."]
-    lines += [f"- [{n}] {reason}" for n, reason in enumerate(reasons, 1)]
+    if reasons:
+        lines += ["", *(f"- [{n}] {reason}" for n, reason in enumerate(reasons, 1))]
     if results.notes:
         lines += ["", "## Notes", "", *(f"- {note}" for note in results.notes)]
     return "\n".join(lines) + "\n"
@@ -95,7 +96,8 @@ def _figure(results: Results, cell: Cell, row: Row, engine: str, reasons: list[s
     shown = _DASH if value is None else _number(value)
     if value is not None and not measured.reason:
         return shown
-    reason = f"{results.titles[engine]}: {measured.reason or 'not measured'}"
+    absent = f"no {row.figure} in any round (such a time did not occur)" if measured.runs else "not measured"
+    reason = f"{results.titles[engine]}: {measured.reason or absent}"
     if reason not in reasons:
         reasons.append(reason)
     return f"{shown} [{reasons.index(reason) + 1}]"

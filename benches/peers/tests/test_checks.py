@@ -60,6 +60,12 @@ class Disturbance(unittest.TestCase):
 
     def test_a_peer_on_too_few_threads_is_said_for_prefill_alone(self) -> None:
         made = results()
-        fill(made, "smollm2/prefill-2048", "llama", _PREFILL, 500).cores_used = [1.0, 1.1]
-        fill(made, "smollm2/decode-1", "llama", "decode_tokens_per_s", 110).cores_used = [1.0]
-        self.assertEqual(checks.notes(made), ["llama.cpp kept 1.1 of 2 cores busy in smollm2/prefill-2048"])
+        for key, figure, taken in (
+            ("smollm2/prefill-2048", _PREFILL, 0.0),
+            ("smollm2/prefill-7000", _PREFILL, 1.0),
+            ("smollm2/decode-1", "decode_tokens_per_s", 0.0),
+        ):
+            measured = fill(made, key, "llama", figure, 500)
+            measured.cores_used, measured.cores_taken = [1.0, 1.1], [taken, taken]
+        notes = [note for note in checks.notes(made) if "cores busy in smollm2" in note]
+        self.assertEqual(notes, ["llama.cpp kept 1.1 of 2 cores busy in smollm2/prefill-2048"])

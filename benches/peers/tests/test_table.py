@@ -50,6 +50,14 @@ class Markdown(unittest.TestCase):
         self.assertIn("| prefill 512 tokens, tok/s | – [1] | 270 | – [2] | – | – |\n", text)
         self.assertIn("- [1] OpenVINO GenAI: cannot read the file\n- [2] pith: not measured\n", text)
 
+    def test_a_figure_that_no_round_has_is_told_apart_from_one_not_measured(self) -> None:
+        made = results()
+        for engine in made.titles:
+            fill(made, "smollm2/run-8", engine, "output_tokens_per_s", 200)
+        text = table.markdown(made)
+        self.assertIn("| the same, decode alone, 8 streams, tok/s | – [1] | – [2] | – [3] | – | – |\n", text)
+        self.assertIn("- [3] pith: no decode_tokens_per_s in any round (such a time did not occur)\n", text)
+
     def test_a_lost_round_is_marked(self) -> None:
         made = results()
         fill(made, "smollm2/decode-1", "llama", "decode_tokens_per_s", 112).reason = "its process died (SIGSEGV)"
