@@ -97,6 +97,8 @@ class _Worker:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 # Else a failing assertion in llama.cpp starts a debugger.
+                # Ctrl-C is the driver's: it ends its workers itself.
+                start_new_session=True,
                 env=os.environ | {"GGML_NO_BACKTRACE": "1"},
             )
 
@@ -129,9 +131,13 @@ class _Worker:
             self._process.stdin.close()
             self._process.wait(timeout=5)
         except (BrokenPipeError, subprocess.TimeoutExpired):
-            self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
+            pass
+        finally:
+            # Also when a second Ctrl-C cuts the waiting short.
+            if self._process.poll() is None:
+                self._process.kill()
+                self._process.wait()
+            self._process.stdout.close()
 
     def _line(self, timeout_s: float) -> bytes:
         assert self._process.stdout

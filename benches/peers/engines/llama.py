@@ -9,6 +9,7 @@ from pathlib import Path
 import llama_cpp
 import numpy
 
+import install
 from engines.engine import Settings
 from shapes import Shape
 
@@ -43,7 +44,7 @@ class Llama:
         info = llama_cpp.llama_print_system_info().decode()
         on = [part.split("=")[0].strip() for part in info.replace(":", "|").split("|") if part.strip().endswith("= 1")]
         return {
-            "version": f"llama-cpp-python {llama_cpp.__version__}",
+            "version": f"llama-cpp-python {llama_cpp.__version__}, compiled by {install.compiler()}",
             "isa": ", ".join(on),
             "kv": _KV_NAMES[_KV_TYPES[self._settings.kv]],
         }
