@@ -17,11 +17,20 @@ _PREFILL_TOKENS = 512
 def notes(results: Results) -> list[str]:
     """One line for each thing a reader should know."""
     return [
+        *_amx_unused(results),
         *_against_reference(results),
         *_idle_machine(results),
         *_threads(results),
         *_spreads(results),
     ]
+
+
+def _amx_unused(results: Results) -> list[str]:
+    """A compiler that does not see the tiles leaves them out without a word."""
+    isa = results.about.get("llama", {}).get("isa")
+    if isa is None or "amx_int8" not in results.flags or "AMX_INT8" in isa:
+        return []
+    return ["WARNING: this machine has AMX and llama.cpp was compiled without it"]
 
 
 def _against_reference(results: Results) -> list[str]:

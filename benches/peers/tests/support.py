@@ -17,7 +17,7 @@ def results(flags: frozenset[str] = AMX, kv: str = "f16", threads: int = 2) -> R
     """Nothing measured, on a machine of 2 cores."""
     titles = {"openvino": "OpenVINO GenAI", "llama": "llama.cpp", "pith": "pith"}
     made = Results({"cpu": "a CPU"}, flags, 2, threads, kv, 3, titles)
-    made.about = {"openvino": {"kv": "u8"}, "llama": {"kv": "f16"}, "pith": {"kv": "f16", "isa": "cpu amx | 2"}}
+    made.about = {"openvino": {"kv": "u8"}, "llama": {"kv": "f16", "isa": "AVX2, AMX_INT8"}, "pith": {"kv": "f16", "isa": "cpu amx | 2"}}
     return made
 
 

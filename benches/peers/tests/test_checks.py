@@ -24,6 +24,11 @@ class AgainstReference(unittest.TestCase):
         fill(made, "smollm2/decode-1", "openvino", "decode_tokens_per_s", 60, 60, 60)
         self.assertEqual(checks.notes(made), [])
 
+    def test_a_llama_without_the_tiles_of_the_machine_is_a_warning(self) -> None:
+        made = results()
+        made.about["llama"]["isa"] = "AVX2, AVX512"
+        self.assertEqual(checks.notes(made), ["WARNING: this machine has AMX and llama.cpp was compiled without it"])
+
     def test_another_kv_type_is_not_compared_but_said(self) -> None:
         made = results()
         made.about["openvino"] = {"kv": "f16"}
