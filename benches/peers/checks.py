@@ -75,7 +75,8 @@ def _threads(results: Results) -> list[str]:
         shape = cell.shape
         if cell.place is Place.FRESH or shape.output_tokens > 1 or shape.prompt_tokens < _PREFILL_TOKENS:
             continue
-        # pith's processes load a model in that time too, so theirs says nothing; nor do rounds in which others had the cores.
+        # pith's processes load a model in that time too, so theirs says nothing; nor do rounds in which others
+        # had the cores.
         undisturbed = [used for used, taken in zip(measured.cores_used, measured.cores_taken) if taken <= TAKEN]
         if engine != "pith" and undisturbed and (busy := max(undisturbed)) < USED * results.threads:
             found.append(f"{results.titles[engine]} kept {busy:.1f} of {results.threads} cores busy in {cell.key}")

@@ -31,6 +31,13 @@ LLAMA_FLAGS = (
 )
 BUILD_JOBS = 2
 
+# Says the compiler's version, by way of its C++ library.
+_TRIAL = """\
+#include <cstdio>
+#include <string>
+int main() { std::string version = __VERSION__; std::puts(version.c_str()); }
+"""
+
 
 class CannotInstall(Exception):
     """Says in one line what could not be installed, why, and what would help."""
@@ -121,7 +128,7 @@ def _working(c: str, cxx: str) -> Clang | None:
     """The pair, if both compile a program that runs."""
     with tempfile.TemporaryDirectory() as folder:
         source, program = Path(folder) / "try.cpp", Path(folder) / "try"
-        source.write_text('#include <cstdio>\n#include <string>\nint main() { std::string v = __VERSION__; std::puts(v.c_str()); }\n')
+        source.write_text(_TRIAL)
         compile_ = [cxx, "-O2", "-march=native", str(source), "-o", str(program)]
         if _logged("llama", compile_) != 0 or _logged("llama", [c, "--version"]) != 0:
             return None
