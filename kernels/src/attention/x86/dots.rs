@@ -45,36 +45,48 @@ impl Element for f32 {
     }
 }
 
-/// Scores of `rows` rows of queries against four keys; those of row `i` go to `scores + TILE i`.
+/// Scores of `rows` rows of queries against the keys, up to a tile of them; those of row `i` go to `scores + TILE i`.
+/// Keys are scored in fours: where they end before, the last is scored again, and its scores follow.
+///
+/// Some rows go over all keys before the next do: a tile of keys stays in the first-level cache, all queries would not.
 ///
 /// # Safety
-/// The machine has AVX2, FMA and F16C. `keys` point at `width` elements each, a multiple of 8, `queries` at
-/// `rows * width`; four scores of every row are writable.
+/// The machine has AVX2, FMA and F16C. There are keys; each points at `width` elements, a multiple of 8, `queries` at
+/// `rows * width`; a tile of scores of every row is writable.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn rows<E: Element>(
     width: usize,
     rows: usize,
-    keys: [*const E; 4],
+    keys: &[*const E],
     queries: *const f32,
     scores: *mut f32,
 ) {
     let mut row = 0;
     while row < rows {
-        // SAFETY: the caller's promise: as many rows are left as are taken.
-        row += unsafe {
-            let (queries, scores) = (queries.add(row * width), scores.add(row * TILE));
-            match rows - row {
-                1 => dots::<E, 1>(width, keys, queries, scores),
-                2 | 4 => dots::<E, 2>(width, keys, queries, scores),
-                _ => dots::<E, 3>(width, keys, queries, scores),
-            }
+        let height = match rows - row {
+            1 => 1,
+            2 | 4 => 2,
+            _ => 3,
         };
+        for first in (0..keys.len()).step_by(4) {
+            let four = [0, 1, 2, 3].map(|i| keys[(first + i).min(keys.len() - 1)]);
+            // SAFETY: the caller's promise: as many rows are left as are taken.
+            unsafe {
+                let (queries, scores) = (queries.add(row * width), scores.add(row * TILE + first));
+                match height {
+                    1 => dots::<E, 1>(width, four, queries, scores),
+                    2 => dots::<E, 2>(width, four, queries, scores),
+                    _ => dots::<E, 3>(width, four, queries, scores),
+                }
+            }
+        }
+        row += height;
     }
 }
 
-/// Four keys by `R` rows of queries; says how many rows it did. Eight sums run side by side, over every eighth
-/// dimension each, and are added up pairwise.
+/// Four keys by `R` rows of queries. Eight sums run side by side, over every eighth dimension each, and are added up
+/// pairwise.
 ///
 /// # Safety
 /// As [`rows`], for `R` rows.
@@ -85,7 +97,7 @@ unsafe fn dots<E: Element, const R: usize>(
     keys: [*const E; 4],
     queries: *const f32,
     out: *mut f32,
-) -> usize {
+) {
     let mut sums: [[__m256; 4]; R] = [[_mm256_setzero_ps(); 4]; R];
     // SAFETY: the caller's promise.
     unsafe {
@@ -109,5 +121,4 @@ unsafe fn dots<E: Element, const R: usize>(
             _mm_storeu_ps(out.add(i * TILE), four);
         }
     }
-    R
 }

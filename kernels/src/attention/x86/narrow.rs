@@ -46,17 +46,14 @@ unsafe fn scores_of<E: Element>(
     count: usize,
     scratch: &mut Scratch,
 ) {
-    for first in (0..count).step_by(4) {
-        // Past the end the last key is scored again; those scores are hidden by the softmax.
-        let keys: [*const E; 4] = std::array::from_fn(|i| {
-            let slot = keys.slot(start + (first + i).min(count - 1));
-            keys.kv.key_elements(head, slot).cast()
-        });
-        let queries = scratch.queries[..rows * dim].as_ptr();
-        let scores = scratch.scores[..rows * TILE][first..].as_mut_ptr();
-        // SAFETY: keys and queries have `dim` elements; a tile has room for four scores of each row.
-        unsafe { dots::rows(dim, rows, keys, queries, scores) };
+    let mut elements = [std::ptr::null::<E>(); TILE];
+    for (i, key) in elements[..count].iter_mut().enumerate() {
+        *key = keys.kv.key_elements(head, keys.slot(start + i)).cast();
     }
+    let queries = scratch.queries[..rows * dim].as_ptr();
+    let scores = scratch.scores[..rows * TILE].as_mut_ptr();
+    // SAFETY: keys and queries have `dim` elements; each row has room for a tile of scores.
+    unsafe { dots::rows(dim, rows, &elements[..count], queries, scores) };
 }
 
 /// Adds the weighted values at `start..start + count` to the sums of `rows` rows.

@@ -30,14 +30,12 @@ pub(super) unsafe fn scores(
         widen(key, &mut scratch.keys[i * width..][..dim]);
         scratch.keys[i * width + dim..][..width - dim].fill(0.0);
     }
-    for first in (0..count).step_by(4) {
-        let from: [*const f32; 4] =
-            std::array::from_fn(|i| scratch.keys[(first + i).min(count - 1) * width..].as_ptr());
-        let queries = scratch.queries[..rows * width].as_ptr();
-        let scores = scratch.scores[..rows * TILE][first..].as_mut_ptr();
-        // SAFETY: keys and queries are `width` long; a tile has room for four scores of each row.
-        unsafe { dots::rows(width, rows, from, queries, scores) };
-    }
+    let from: [*const f32; TILE] =
+        std::array::from_fn(|i| scratch.keys[i.min(count - 1) * width..].as_ptr());
+    let queries = scratch.queries[..rows * width].as_ptr();
+    let scores = scratch.scores[..rows * TILE].as_mut_ptr();
+    // SAFETY: keys and queries are `width` long; each row has room for a tile of scores.
+    unsafe { dots::rows(width, rows, &from[..count], queries, scores) };
     scratch.scale_scores(rows, start..start + count, |at| keys.kv.key_scale(head, keys.slot(at)));
 }
 
