@@ -56,6 +56,37 @@ pub struct Engine {
     pub max_step_tokens: usize,
     pub step_stretch: f64,
     pub prefix_cache: bool,
+    pub speculation: Speculation,
+    pub max_draft_tokens: usize,
+}
+
+/// `engine.speculation`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "described in config/pith.toml")]
+pub enum Speculation {
+    Auto,
+    Off,
+}
+
+impl Speculation {
+    /// As it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl From<Speculation> for pith_engine::Speculate {
+    fn from(setting: Speculation) -> Self {
+        match setting {
+            Speculation::Auto => Self::Auto,
+            Speculation::Off => Self::Off,
+        }
+    }
 }
 
 /// `[cpu]`
@@ -242,6 +273,7 @@ impl Config {
             let message = format!("is {}; it must be 1.1 to 100", self.engine.step_stretch);
             return Err(invalid("engine.step_stretch", message));
         }
+        within("engine.max_draft_tokens", self.engine.max_draft_tokens as u64, 1, 32)?;
         within("cpu.threads", self.cpu.threads as u64, 0, 1024)?;
         within("cpu.kv_mib", self.cpu.kv_mib as u64, 0, 1 << 24)?;
         within("cpu.block_size", self.cpu.block_size as u64, 1, 1024)?;

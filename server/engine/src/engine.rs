@@ -46,6 +46,19 @@ pub struct EngineConfig {
     pub reserve_tokens: usize,
     /// Whether prefixes are cached at all.
     pub prefix_cache: bool,
+    /// Whether tokens are drafted.
+    pub speculation: Speculate,
+    /// Most tokens drafted for a request in one step.
+    pub max_draft_tokens: usize,
+}
+
+/// When tokens are drafted by prompt lookup. Which tokens come out does not depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speculate {
+    /// Where measured acceptance and step costs say that it pays.
+    Auto,
+    /// Never.
+    Off,
 }
 
 impl Default for EngineConfig {
@@ -58,6 +71,8 @@ impl Default for EngineConfig {
             step_stretch: 1.7,
             reserve_tokens: 512,
             prefix_cache: true,
+            speculation: Speculate::Auto,
+            max_draft_tokens: 8,
         }
     }
 }
@@ -133,6 +148,10 @@ impl Engine {
             max_step_seconds: config.max_step_seconds,
             step_stretch: config.step_stretch,
             reserve_tokens: config.reserve_tokens,
+            max_draft_tokens: match config.speculation {
+                Speculate::Auto => config.max_draft_tokens,
+                Speculate::Off => 0,
+            },
         };
         let step_loop =
             StepLoop::new(executor, vocabulary, scheduler, messages, Arc::clone(&shared));

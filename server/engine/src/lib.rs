@@ -14,9 +14,10 @@ pub mod request;
 pub mod sampling;
 pub mod scheduler;
 pub mod sequence;
+pub mod speculation;
 pub mod step;
 mod step_loop;
 pub mod stream;
 
-pub use engine::{Engine, EngineConfig, ScoreError};
+pub use engine::{Engine, EngineConfig, ScoreError, Speculate};
 pub use stream::TokenStream;

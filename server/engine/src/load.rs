@@ -8,7 +8,7 @@ use crate::request::Load;
 /// steps run, two of them may be of different steps.
 #[derive(Debug, Default)]
 pub(crate) struct LoadCells {
-    cells: [AtomicU64; 16],
+    cells: [AtomicU64; 18],
 }
 
 impl LoadCells {
@@ -29,6 +29,8 @@ impl LoadCells {
             load.steps,
             load.prefill_tokens,
             load.generated_tokens,
+            load.draft_tokens,
+            load.accepted_draft_tokens,
             load.prefill_tokens_per_s.to_bits(),
             load.decode_step_seconds.to_bits(),
         ];
@@ -39,7 +41,7 @@ impl LoadCells {
 
     /// The load last published.
     pub(crate) fn read(&self) -> Load {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] =
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r] =
             std::array::from_fn(|at| self.cells[at].load(Ordering::Relaxed));
         Load {
             waiting: a as usize,
@@ -56,8 +58,10 @@ impl LoadCells {
             steps: l,
             prefill_tokens: m,
             generated_tokens: n,
-            prefill_tokens_per_s: f64::from_bits(o),
-            decode_step_seconds: f64::from_bits(p),
+            draft_tokens: o,
+            accepted_draft_tokens: p,
+            prefill_tokens_per_s: f64::from_bits(q),
+            decode_step_seconds: f64::from_bits(r),
         }
     }
 }

@@ -1,5 +1,9 @@
 //! Pace: what steps have cost, and from it how much prefill may ride along with decoding.
 
+mod decode;
+
+pub use decode::{DecodeCosts, EXACT_ROWS};
+
 /// Weight of the newest measurement.
 const GAIN: f64 = 0.3;
 /// Context at which attention is first taken to cost as much as everything else about a prefill
@@ -14,8 +18,8 @@ const LEAST_CHUNK: usize = 2;
 /// Measured step costs. Learns from every step; never decides alone.
 #[derive(Debug, Clone, Default)]
 pub struct Pace {
-    /// Seconds of a pure decode step, by the power of two its rows fill.
-    decode: [Option<f64>; 16],
+    /// Seconds of pure decode steps.
+    decode: DecodeCosts,
     /// Seconds per unit of prefill work, see [`work`].
     prefill: Option<f64>,
 }
@@ -27,10 +31,6 @@ pub fn work(tokens: usize, context: usize) -> f64 {
     (tokens as f64 + OVERHEAD) * (1.0 + middle / EVEN_CONTEXT)
 }
 
-fn bucket(rows: usize) -> usize {
-    (rows.max(1).next_power_of_two().trailing_zeros() as usize).min(15)
-}
-
 fn learn(cell: &mut Option<f64>, seconds: f64) {
     *cell = Some(cell.map_or(seconds, |old| old + GAIN * (seconds - old)));
 }
@@ -40,7 +40,7 @@ impl Pace {
     pub fn record(&mut self, decode_rows: usize, prefill_work: f64, seconds: f64) {
         if prefill_work == 0.0 {
             if decode_rows > 0 {
-                learn(&mut self.decode[bucket(decode_rows)], seconds);
+                self.decode.record(decode_rows, seconds);
             }
             return;
         }
@@ -52,11 +52,12 @@ impl Pace {
 
     /// Expected seconds of a step of `rows` decode rows alone: measured at this size, or at the nearest.
     pub fn decode_seconds(&self, rows: usize) -> Option<f64> {
-        let at = bucket(rows);
-        (0..self.decode.len())
-            .flat_map(|distance| [at.checked_sub(distance), Some(at + distance)])
-            .flatten()
-            .find_map(|i| *self.decode.get(i)?)
+        self.decode.nearest(rows)
+    }
+
+    /// What decode steps cost, by their rows.
+    pub fn decode(&self) -> &DecodeCosts {
+        &self.decode
     }
 
     /// Prefill tokens per second at short context; 0 until measured.

@@ -132,6 +132,10 @@ pub struct Finish {
     pub decode_seconds: f64,
     /// Times it was preempted and recomputed.
     pub preemptions: u32,
+    /// Tokens drafted by prompt lookup and verified; see [`crate::speculation`].
+    pub draft_tokens: u32,
+    /// Of those, the ones that were sampled, each of which saved a step.
+    pub accepted_draft_tokens: u32,
 }
 
 /// Why a generation ended.
@@ -246,6 +250,10 @@ pub struct Load {
     pub prefill_tokens: u64,
     /// Tokens generated since start.
     pub generated_tokens: u64,
+    /// Tokens drafted by prompt lookup and verified since start.
+    pub draft_tokens: u64,
+    /// Of those, the ones that were sampled.
+    pub accepted_draft_tokens: u64,
     /// Measured prefill rate, tokens per second; 0 until measured.
     pub prefill_tokens_per_s: f64,
     /// Measured seconds of a decode step; 0 until measured.

@@ -11,6 +11,7 @@
 mod complete;
 mod draft;
 mod plan;
+mod speculate;
 
 use std::collections::VecDeque;
 
@@ -20,7 +21,9 @@ use crate::blocks::{BlockCounts, Blocks};
 use crate::executor::Capabilities;
 use crate::pace::Pace;
 use crate::prefix::NodeId;
-use crate::sequence::{Sequence, SequenceId};
+use crate::request::GeneratedToken;
+use crate::sequence::{Goal, Sequence, SequenceId};
+use crate::speculation::{Acceptance, Speculation};
 use crate::step::{BlockId, StepId};
 
 /// Bounds and policies of the scheduler.
@@ -37,19 +40,19 @@ pub struct SchedulerConfig {
     pub step_stretch: f64,
     /// Answer tokens reserved for a sequence beyond what it has, at most.
     pub reserve_tokens: usize,
+    /// Most tokens drafted for a sequence in a step; 0 = none ever.
+    pub max_draft_tokens: usize,
 }
 
 /// Something a completed step brought a sequence.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Progress {
-    /// The next token.
-    Token {
+    /// The next tokens, at least one.
+    Tokens {
         /// Whose.
         id: SequenceId,
-        /// The token.
-        token: u32,
-        /// Its ln-probability.
-        logprob: f32,
+        /// In order.
+        tokens: Vec<GeneratedToken>,
     },
     /// ln-probabilities of the next tokens scored, in order.
     Scored {
@@ -84,8 +87,10 @@ pub struct Totals {
     pub steps: u64,
     /// Rows that were not decode rows.
     pub prefill_tokens: u64,
-    /// Tokens sampled.
-    pub generated_tokens: u64,
+    /// Tokens drafted and verified.
+    pub draft_tokens: u64,
+    /// Of those, the ones that were sampled.
+    pub accepted_draft_tokens: u64,
 }
 
 /// See the module.
@@ -96,6 +101,8 @@ pub struct Scheduler {
     max_wants: usize,
     blocks: Blocks,
     pace: Pace,
+    /// How often drafts are right, over all sequences.
+    acceptance: Acceptance,
     waiting: VecDeque<Sequence>,
     /// In order of admission.
     running: Vec<Sequence>,
@@ -115,6 +122,7 @@ impl Scheduler {
             blocks: Blocks::new(capabilities.blocks, capabilities.block_size),
             config,
             pace: Pace::default(),
+            acceptance: Acceptance::of_everyone(),
             waiting: VecDeque::new(),
             running: Vec::new(),
             in_flight: VecDeque::new(),
@@ -127,8 +135,9 @@ impl Scheduler {
     /// An idle scheduler in place of this one, whose books are in doubt: nothing but settings, counters and
     /// the numbering of steps (which an executor expects to rise) is taken over.
     pub fn anew(&self, capabilities: &Capabilities) -> Self {
-        let (next_step, totals, pace) = (self.next_step + 1, self.totals, self.pace.clone());
-        Self { next_step, totals, pace, ..Self::new(capabilities, self.config.clone()) }
+        let (next_step, totals) = (self.next_step + 1, self.totals);
+        let (pace, acceptance) = (self.pace.clone(), self.acceptance.clone());
+        Self { next_step, totals, pace, acceptance, ..Self::new(capabilities, self.config.clone()) }
     }
 
     /// Longest sequence the pool can hold alone, tokens.
@@ -142,7 +151,10 @@ impl Scheduler {
     }
 
     /// Queues a sequence; it fits [`Self::longest_sequence`].
-    pub fn add(&mut self, sequence: Sequence) {
+    pub fn add(&mut self, mut sequence: Sequence) {
+        if self.config.max_draft_tokens > 0 && matches!(sequence.goal, Goal::Generate { .. }) {
+            sequence.speculation = Some(Box::new(Speculation::new(sequence.longest())));
+        }
         self.waiting.push_back(sequence);
     }
 

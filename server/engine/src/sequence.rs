@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::prefix::NodeId;
 use crate::request::SamplingParams;
 use crate::sampling::SampleSpec;
+use crate::speculation::{Acceptance, Speculation};
 use crate::step::{BlockId, StepId};
 
 /// Names a sequence for as long as the engine lives.
@@ -51,6 +52,8 @@ pub struct Sequence {
     pub computed: usize,
     /// The step and row that is sampling the next token right now.
     pub pending: Option<(StepId, u32)>,
+    /// A step in flight verifies a draft: how far the sequence has come is not known until it is done.
+    pub verifying: bool,
     /// Blocks held, in order.
     pub blocks: Vec<BlockId>,
     /// Full blocks looked up or published, and the node the next one hangs under.
@@ -65,6 +68,12 @@ pub struct Sequence {
     pub preemptions: u32,
     /// Not scheduled while its reader lags.
     pub paused: bool,
+    /// Where its drafts come from; `None` = nothing is ever drafted for it.
+    pub speculation: Option<Box<Speculation>>,
+    /// Tokens drafted for it and verified.
+    pub draft_tokens: u32,
+    /// Of those, the ones that were sampled.
+    pub accepted_draft_tokens: u32,
     table: Option<Arc<[BlockId]>>,
     /// Tokens in the output and how often, the prompt's with 0; kept only for penalties.
     seen: std::collections::BTreeMap<u32, u32>,
@@ -82,6 +91,7 @@ impl Sequence {
             submitted: 0,
             computed: 0,
             pending: None,
+            verifying: false,
             blocks: Vec::new(),
             published: 0,
             node: root,
@@ -89,6 +99,9 @@ impl Sequence {
             cached: 0,
             preemptions: 0,
             paused: false,
+            speculation: None,
+            draft_tokens: 0,
+            accepted_draft_tokens: 0,
             table: None,
             seen: std::collections::BTreeMap::new(),
         };
@@ -138,7 +151,7 @@ impl Sequence {
 
     /// Whether a step could advance it.
     pub fn ready(&self) -> bool {
-        if self.paused {
+        if self.paused || self.verifying {
             return false;
         }
         if self.unsubmitted() > 0 {
@@ -149,14 +162,15 @@ impl Sequence {
         self.pending.is_some() && self.sampled() + 1 < max_tokens && !self.needs_history()
     }
 
-    /// The sampling of the token after the last one submitted.
+    /// The sampling of the token after the last one submitted and `drafted`.
     pub fn spec(
         &self,
         sampling: &SamplingParams,
         held_back: &Arc<[u32]>,
         min_tokens: usize,
+        drafted: &[u32],
     ) -> SampleSpec {
-        let draw = self.sampled() + usize::from(self.pending.is_some());
+        let draw = self.sampled() + usize::from(self.pending.is_some()) + drafted.len();
         let none: Arc<[u32]> = Arc::from([]);
         SampleSpec {
             temperature: sampling.temperature,
@@ -166,7 +180,7 @@ impl Sequence {
             repetition_penalty: sampling.repetition_penalty,
             frequency_penalty: sampling.frequency_penalty,
             presence_penalty: sampling.presence_penalty,
-            seen: self.seen.iter().map(|(&t, &n)| (t, n)).collect(),
+            seen: self.seen_with(drafted),
             banned: if draw < min_tokens { Arc::clone(held_back) } else { none },
             logit_bias: Arc::from(sampling.logit_bias.as_slice()),
             seed: sampling.seed.unwrap_or(0),
@@ -174,12 +188,40 @@ impl Sequence {
         }
     }
 
-    /// Takes in a sampled token.
-    pub fn push(&mut self, token: u32) {
+    /// What penalties look at, as it stands after `drafted`.
+    fn seen_with(&self, drafted: &[u32]) -> Arc<[(u32, u32)]> {
+        if drafted.is_empty() || !self.needs_history() {
+            return self.seen.iter().map(|(&t, &n)| (t, n)).collect();
+        }
+        let mut seen = self.seen.clone();
+        for &token in drafted {
+            *seen.entry(token).or_insert(0) += 1;
+        }
+        seen.into_iter().collect()
+    }
+
+    /// Takes in a sampled token; what it says of drafts goes to `everyone`.
+    pub fn push(&mut self, token: u32, everyone: &mut Acceptance) {
         self.tokens.push(token);
         if self.needs_history() {
             *self.seen.entry(token).or_insert(0) += 1;
         }
+        if let Some(speculation) = &mut self.speculation {
+            speculation.observe(&self.tokens, everyone);
+        }
+    }
+
+    /// Up to `count` tokens that may follow the known ones.
+    pub fn draft(&self, count: usize) -> Vec<u32> {
+        match &self.speculation {
+            Some(speculation) if count > 0 => speculation.draft(&self.tokens, count),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Most tokens worth drafting: a step samples one more than it is given.
+    pub fn longest_draft(&self) -> usize {
+        self.longest().saturating_sub(self.tokens.len() + 1)
     }
 
     /// Adds a block.
@@ -199,6 +241,7 @@ impl Sequence {
         self.submitted = 0;
         self.computed = 0;
         self.pending = None;
+        self.verifying = false;
         self.published = 0;
         self.node = self.root;
         self.table = None;

@@ -93,6 +93,8 @@ pub(crate) struct StepLoop {
     tickets: VecDeque<Ticket>,
     failures: u32,
     checked: bool,
+    /// Tokens handed out since start.
+    generated_tokens: u64,
 }
 
 impl StepLoop {
@@ -116,6 +118,7 @@ impl StepLoop {
             tickets: VecDeque::new(),
             failures: 0,
             checked: false,
+            generated_tokens: 0,
         };
         step_loop.publish_load();
         step_loop
@@ -279,9 +282,7 @@ impl StepLoop {
     fn hand_out(&mut self, progress: Vec<Progress>) {
         for item in progress {
             match item {
-                Progress::Token { id, token, logprob } => {
-                    self.hand_out_token(id, GeneratedToken { id: token, logprob })
-                }
+                Progress::Tokens { id, tokens } => self.hand_out_tokens(id, &tokens),
                 Progress::Failed { id, why } => self.end(id, Err(EngineError::Failed(why))),
                 Progress::Scored { id, first, logprobs, done } => {
                     let Some(Live { output: Output::Score(writer), .. }) = self.live.get_mut(&id)
@@ -297,25 +298,33 @@ impl StepLoop {
         }
     }
 
-    fn hand_out_token(&mut self, id: SequenceId, token: GeneratedToken) {
+    /// Hands out tokens up to the one that ends the answer; what a draft brought beyond it was never said.
+    fn hand_out_tokens(&mut self, id: SequenceId, tokens: &[GeneratedToken]) {
         let Some(Live { output: Output::Stream { writer, stop_tokens, ignore_end }, .. }) =
             self.live.get_mut(&id)
         else {
             return;
         };
-        let ends = (!*ignore_end && self.vocabulary.end_tokens().contains(&token.id))
-            || stop_tokens.contains(&token.id);
-        let shown = if ends { &[] } else { self.vocabulary.bytes(token.id) };
-        let stopped = writer.push(token, shown);
+        let most = self.scheduler.get(id).map_or(usize::MAX, |s| s.longest() - s.prompt);
+        let mut reason = None;
+        for &token in tokens {
+            let ends = (!*ignore_end && self.vocabulary.end_tokens().contains(&token.id))
+                || stop_tokens.contains(&token.id);
+            let shown = if ends { &[] } else { self.vocabulary.bytes(token.id) };
+            let stopped = writer.push(token, shown);
+            self.generated_tokens += 1;
+            reason = if ends {
+                Some(FinishReason::StopToken(token.id))
+            } else if let Some(stop) = stopped {
+                Some(FinishReason::StopString(stop))
+            } else {
+                (writer.taken() >= most).then_some(FinishReason::Length)
+            };
+            if reason.is_some() {
+                break;
+            }
+        }
         writer.flush();
-        let reason = if ends {
-            Some(FinishReason::StopToken(token.id))
-        } else if let Some(stop) = stopped {
-            Some(FinishReason::StopString(stop))
-        } else {
-            let full = self.scheduler.get(id).is_some_and(|s| s.tokens.len() >= s.longest());
-            full.then_some(FinishReason::Length)
-        };
         if let Some(reason) = reason {
             self.end(id, Ok(reason));
         }
@@ -342,11 +351,13 @@ impl StepLoop {
                     reason,
                     prompt_tokens: sequence.as_ref().map_or(0, |s| s.prompt) as u32,
                     cached_tokens: sequence.as_ref().map_or(0, |s| s.cached) as u32,
-                    completion_tokens: sequence.as_ref().map_or(0, Sequence::sampled) as u32,
+                    completion_tokens: writer.taken() as u32,
                     queue_seconds: (started - live.submitted).as_secs_f64(),
                     prefill_seconds: first.saturating_duration_since(started).as_secs_f64(),
                     decode_seconds: first.elapsed().as_secs_f64(),
                     preemptions: sequence.as_ref().map_or(0, |s| s.preemptions),
+                    draft_tokens: sequence.as_ref().map_or(0, |s| s.draft_tokens),
+                    accepted_draft_tokens: sequence.as_ref().map_or(0, |s| s.accepted_draft_tokens),
                 });
             }
         }
@@ -431,7 +442,9 @@ impl StepLoop {
             preemptions: totals.preemptions,
             steps: totals.steps,
             prefill_tokens: totals.prefill_tokens,
-            generated_tokens: totals.generated_tokens,
+            generated_tokens: self.generated_tokens,
+            draft_tokens: totals.draft_tokens,
+            accepted_draft_tokens: totals.accepted_draft_tokens,
             prefill_tokens_per_s: pace.prefill_tokens_per_s(),
             decode_step_seconds: pace
                 .decode_seconds(self.scheduler.running().max(1))

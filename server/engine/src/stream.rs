@@ -110,6 +110,8 @@ pub(crate) struct StreamWriter {
     detokenizer: Detokenizer,
     text: String,
     tokens: Vec<GeneratedToken>,
+    /// Tokens taken in since the beginning.
+    taken: usize,
     last: Option<Item>,
     /// When the first token came.
     pub(crate) first_token: Option<Instant>,
@@ -122,6 +124,7 @@ impl StreamWriter {
             detokenizer: Detokenizer::new(stops),
             text: String::new(),
             tokens: Vec::new(),
+            taken: 0,
             last: None,
             first_token: None,
         }
@@ -131,8 +134,14 @@ impl StreamWriter {
     pub(crate) fn push(&mut self, token: GeneratedToken, shown: &[u8]) -> Option<String> {
         self.first_token.get_or_insert_with(Instant::now);
         self.tokens.push(token);
+        self.taken += 1;
         self.text.push_str(&self.detokenizer.push(shown));
         self.detokenizer.stopped().map(str::to_owned)
+    }
+
+    /// Tokens taken in since the beginning.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken
     }
 
     /// Sends what is ready if the reader has room; true once everything, the last event included, is sent.

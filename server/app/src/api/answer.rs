@@ -118,6 +118,8 @@ impl Answer {
                 prompt_tokens: finish.prompt_tokens,
                 cached_tokens: finish.cached_tokens,
                 completion_tokens: finish.completion_tokens,
+                draft_tokens: finish.draft_tokens,
+                accepted_draft_tokens: finish.accepted_draft_tokens,
             }),
             finish_reason: reason.into(),
             matched_stop: matched_stop.map(|stop| v1::MatchedStop { stop: Some(stop) }),

@@ -73,5 +73,7 @@ fn load(model: &str, engine: &Engine) -> v1::ModelLoad {
         generated_tokens: load.generated_tokens,
         prefill_tokens_per_second: load.prefill_tokens_per_s,
         decode_step_seconds: load.decode_step_seconds,
+        draft_tokens: load.draft_tokens,
+        accepted_draft_tokens: load.accepted_draft_tokens,
     }
 }

@@ -62,6 +62,8 @@ pub(super) fn load(config: &Config) -> anyhow::Result<Served> {
         max_step_tokens: config.engine.max_step_tokens,
         step_stretch: config.engine.step_stretch,
         prefix_cache: config.engine.prefix_cache,
+        speculation: config.engine.speculation.into(),
+        max_draft_tokens: config.engine.max_draft_tokens,
         ..EngineConfig::default()
     };
     let engine = Engine::start(Box::new(executor), Arc::clone(&file) as _, engine)?;

@@ -205,7 +205,7 @@ impl From<v1::CompressionReport> for Context {
 
 impl From<v1::Usage> for Usage {
     fn from(usage: v1::Usage) -> Self {
-        let v1::Usage { prompt_tokens, cached_tokens, completion_tokens } = usage;
+        let v1::Usage { prompt_tokens, cached_tokens, completion_tokens, .. } = usage;
         Self { prompt_tokens, cached_tokens, completion_tokens }
     }
 }

@@ -10,7 +10,7 @@ use toml::{Table, Value};
 
 use super::Failure;
 use crate::boot::{self, NotServed, Running, Served};
-use crate::config::{Config, ConfigError, KvType, LogFormat};
+use crate::config::{Config, ConfigError, KvType, LogFormat, Speculation};
 use crate::{drain, telemetry};
 
 /// Signals closer together than this are one.
@@ -42,6 +42,9 @@ pub struct ServeArgs {
     /// Longest prompt plus answer, tokens; 0 = what the model was trained for.
     #[arg(long, value_name = "TOKENS")]
     pub max_context: Option<u32>,
+    /// Draft tokens from what was said before: where it pays, or never. Answers are the same.
+    #[arg(long, value_name = "WHEN")]
+    pub speculation: Option<Speculation>,
     /// How long calls in progress may go on after SIGTERM, seconds.
     #[arg(long, value_name = "SECONDS")]
     pub grace_seconds: Option<u32>,
@@ -72,6 +75,11 @@ impl ServeArgs {
         let settings = [
             ("listen", "grpc", self.grpc_listen.map(|addr| Value::String(addr.to_string()))),
             ("model", "name", self.model.clone().map(Value::String)),
+            (
+                "engine",
+                "speculation",
+                self.speculation.map(|when| Value::String(when.name().to_owned())),
+            ),
             ("cpu", "threads", self.threads.map(number)),
             ("cpu", "kv_mib", self.kv_mib.map(number)),
             ("cpu", "kv_type", self.kv_type.map(|kind| Value::String(kind.name().to_owned()))),

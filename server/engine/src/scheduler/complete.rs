@@ -2,6 +2,7 @@
 
 use super::draft::Brings;
 use super::{Progress, Scheduler};
+use crate::request::GeneratedToken;
 use crate::sequence::Sequence;
 use crate::step::{BlockId, Outcome, StepId, Wanted};
 
@@ -25,21 +26,12 @@ impl Scheduler {
             sequence.computed = share.context;
             match share.brings {
                 Brings::Nothing => {}
-                Brings::Token => {
+                Brings::Tokens { drafted } => {
                     if sequence.pending.is_some_and(|(id, _)| id == step.id) {
                         sequence.pending = None;
                     }
-                    match wanted.next() {
-                        Some(Wanted::Token { id: token, logprob }) => {
-                            sequence.push(token);
-                            self.totals.generated_tokens += 1;
-                            progress.push(Progress::Token { id: share.id, token, logprob });
-                        }
-                        Some(Wanted::Failed(why)) => {
-                            progress.push(Progress::Failed { id: share.id, why });
-                        }
-                        _ => {}
-                    }
+                    let answers: Vec<Wanted> = wanted.by_ref().take(1 + drafted.len()).collect();
+                    self.take_tokens(at, &drafted, answers, &mut progress);
                 }
                 Brings::Scores { first, count } => {
                     let mut failed = None;
@@ -70,6 +62,53 @@ impl Scheduler {
             self.blocks.release(&blocks);
         }
         progress
+    }
+
+    /// Takes in what was sampled after the last known token of sequence `at` and after each of `drafted`, up to the
+    /// first token that is not the drafted one: rows from there on were computed for tokens that were never said.
+    fn take_tokens(
+        &mut self,
+        at: usize,
+        drafted: &[u32],
+        answers: Vec<Wanted>,
+        progress: &mut Vec<Progress>,
+    ) {
+        let sequence = &mut self.running[at];
+        let (mut tokens, mut failure) = (Vec::new(), None);
+        for (row, answer) in answers.into_iter().enumerate() {
+            match answer {
+                Wanted::Token { id, logprob } => {
+                    sequence.push(id, &mut self.acceptance);
+                    tokens.push(GeneratedToken { id, logprob });
+                    if drafted.get(row) != Some(&id) {
+                        break;
+                    }
+                }
+                Wanted::Failed(why) => {
+                    failure = Some(why);
+                    break;
+                }
+                _ => break,
+            }
+        }
+        if !drafted.is_empty() {
+            // What was computed beyond is overwritten, and counts as never computed until then.
+            sequence.verifying = false;
+            sequence.submitted = sequence.tokens.len() - 1;
+            sequence.computed = sequence.submitted;
+            let accepted = tokens.iter().zip(drafted).filter(|(t, d)| t.id == **d).count();
+            sequence.draft_tokens += drafted.len() as u32;
+            sequence.accepted_draft_tokens += accepted as u32;
+            self.totals.draft_tokens += drafted.len() as u64;
+            self.totals.accepted_draft_tokens += accepted as u64;
+        }
+        let id = sequence.id;
+        if !tokens.is_empty() {
+            progress.push(Progress::Tokens { id, tokens });
+        }
+        if let Some(why) = failure {
+            progress.push(Progress::Failed { id, why });
+        }
     }
 
     /// Publishes the full blocks of sequence `at` that completed steps have computed.

@@ -18,10 +18,13 @@ pub(super) struct Share {
 }
 
 /// What a share's wants are, in the order of the step's.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) enum Brings {
     Nothing,
-    Token,
+    /// The next token, and as many more as `drafted` was right about.
+    Tokens {
+        drafted: Vec<u32>,
+    },
     /// Likelihoods of `count` tokens from index `first` on.
     Scores {
         first: usize,
@@ -30,11 +33,11 @@ pub(super) enum Brings {
 }
 
 impl Brings {
-    pub(super) fn wants(self) -> usize {
+    pub(super) fn wants(&self) -> usize {
         match self {
             Self::Nothing => 0,
-            Self::Token => 1,
-            Self::Scores { count, .. } => count,
+            Self::Tokens { drafted } => 1 + drafted.len(),
+            Self::Scores { count, .. } => *count,
         }
     }
 }
@@ -51,6 +54,9 @@ pub(super) struct InFlight {
 pub(super) struct Draft {
     pub(super) step: Step,
     pub(super) shares: Vec<Share>,
+    /// Sequences that decode.
+    pub(super) decoding: usize,
+    /// Their rows, drafted ones included.
     pub(super) decode_rows: usize,
     pub(super) prefill_work: f64,
     pub(super) no_bias: Arc<[AttentionBias]>,
@@ -67,7 +73,14 @@ impl Draft {
             copies: Vec::new(),
             wants: Vec::new(),
         };
-        Self { step, shares: Vec::new(), decode_rows: 0, prefill_work: 0.0, no_bias: Arc::from([]) }
+        Self {
+            step,
+            shares: Vec::new(),
+            decoding: 0,
+            decode_rows: 0,
+            prefill_work: 0.0,
+            no_bias: Arc::from([]),
+        }
     }
 
     pub(super) fn rows(&self) -> usize {

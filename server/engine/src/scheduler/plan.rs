@@ -126,6 +126,7 @@ impl Scheduler {
     }
 
     fn plan_decodes(&mut self, draft: &mut Draft) {
+        let drafts = self.draft_lengths();
         let mut at = 0;
         while at < self.running.len() {
             let sequence = &self.running[at];
@@ -134,10 +135,19 @@ impl Scheduler {
                 at += 1;
                 continue;
             }
+            let drafted = drafts.get(at).copied().unwrap_or(0);
+            if drafted > 0 && sequence.pending.is_some() {
+                // A draft follows known tokens only: wait for the one in flight.
+                at += 1;
+                continue;
+            }
             let before = self.running.len();
             if self.make_room(at, self.running[at].submitted + 1, draft) {
-                draft.decode_rows += 1;
-                self.push_rows(at, 1, draft);
+                let drafted = self.room_for_draft(at, drafted);
+                let drafted = self.running[at].draft(drafted);
+                draft.decoding += 1;
+                draft.decode_rows += 1 + drafted.len();
+                self.push_rows(at, 1, drafted, draft);
             }
             // Preemption takes from the end: if it took this very sequence, `at` is past the end.
             debug_assert!(self.running.len() <= before);
@@ -190,9 +200,9 @@ impl Scheduler {
         if order.is_empty() {
             return;
         }
-        let stretch = self.stretch(order.len() + self.waiting.len(), draft.decode_rows);
+        let stretch = self.stretch(order.len() + self.waiting.len(), draft.decoding);
         let mut budget =
-            self.pace.prefill_budget(draft.decode_rows, stretch, self.config.max_step_seconds);
+            self.pace.prefill_budget(draft.decoding, stretch, self.config.max_step_seconds);
         let oldest = order.remove(0);
         order.sort_by_key(|&i| self.running[i].unsubmitted());
         let others: f64 = if order.is_empty() { 0.0 } else { 0.5 };
@@ -211,8 +221,8 @@ impl Scheduler {
     /// How many times its decode rows' own time a step may take. Where more requests wait for their first
     /// token than there are streams to hold up, each second of delay is worth as much to either, so the
     /// streams give way in proportion.
-    fn stretch(&self, unserved: usize, decode_rows: usize) -> f64 {
-        let crowding = unserved as f64 / decode_rows.max(1) as f64;
+    fn stretch(&self, unserved: usize, decoding: usize) -> f64 {
+        let crowding = unserved as f64 / decoding.max(1) as f64;
         1.0 + (self.config.step_stretch - 1.0) * crowding.max(1.0)
     }
 
@@ -242,17 +252,21 @@ impl Scheduler {
         *budget -= spent;
         draft.prefill_work += spent;
         self.totals.prefill_tokens += rows as u64;
-        self.push_rows(at, rows, draft);
+        self.push_rows(at, rows, Vec::new(), draft);
     }
 
-    /// Writes `rows` rows of sequence `at` into the step. Its blocks are there.
-    fn push_rows(&mut self, at: usize, rows: usize, draft: &mut Draft) {
+    /// Writes `rows` rows of sequence `at` and one for each token `drafted` after them into the step. Its blocks are
+    /// there.
+    fn push_rows(&mut self, at: usize, rows: usize, drafted: Vec<u32>, draft: &mut Draft) {
         let size = self.blocks.block_size();
         let sequence = &mut self.running[at];
         let first_row = draft.rows();
         let from = sequence.submitted;
+        let known = from + rows;
+        let rows = rows + drafted.len();
         for position in from..from + rows {
             let token = match (sequence.tokens.get(position), sequence.pending) {
+                _ if position >= known => TokenSource::Literal(drafted[position - known]),
                 (Some(&token), _) => TokenSource::Literal(token),
                 (None, Some((_, row))) => TokenSource::InFlight { row },
                 (None, None) => unreachable!("a row beyond every known and pending token"),
@@ -277,11 +291,16 @@ impl Scheduler {
             Goal::Generate { sampling, held_back, min_tokens, .. }
                 if context >= sequence.tokens.len() =>
             {
-                let row = (first_row + rows - 1) as u32;
-                let spec = sequence.spec(sampling, held_back, *min_tokens);
-                draft.step.wants.push((row, Want::Sample(spec)));
-                sequence.pending = Some((draft.step.id, row));
-                Brings::Token
+                let first = first_row + known - 1 - from;
+                for after in 0..=drafted.len() {
+                    let spec = sequence.spec(sampling, held_back, *min_tokens, &drafted[..after]);
+                    draft.step.wants.push(((first + after) as u32, Want::Sample(spec)));
+                }
+                match drafted.is_empty() {
+                    true => sequence.pending = Some((draft.step.id, first as u32)),
+                    false => sequence.verifying = true,
+                }
+                Brings::Tokens { drafted }
             }
             Goal::Generate { .. } => Brings::Nothing,
             &Goal::Score { from: scored } => {

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pith_engine::detokenize::Vocabulary;
 use pith_engine::executor::{Capabilities, Executor, ExecutorError, Ticket};
+use pith_engine::request::SamplingParams;
+use pith_engine::sampling::SampleSpec;
 use pith_engine::step::{Outcome, Step, StepId, TokenSource, Want, Wanted};
 
 /// Vocabulary of the fake model.
@@ -31,6 +33,8 @@ pub(crate) struct Probe {
     pub(crate) panic_steps: AtomicU64,
     /// Rows of a [`cursed`] context come to no number.
     pub(crate) curses: AtomicBool,
+    /// The model repeats itself ([`echo_token`]), and rows cost next to nothing.
+    pub(crate) echoes: AtomicBool,
 }
 
 /// See the module.
@@ -138,7 +142,10 @@ impl FakeExecutor {
                 }
                 Want::Likelihood(_) if failed => Wanted::Failed("no number".to_owned()),
                 Want::Sample(spec) => {
-                    let id = next_token(&context, spec.banned.as_ref());
+                    let id = match self.probe.echoes.load(Ordering::Relaxed) {
+                        true => echo_token(&context, spec),
+                        false => next_token(&context, spec.banned.as_ref()),
+                    };
                     sampled.push((*row, id));
                     Wanted::Token { id, logprob: -1.0 }
                 }
@@ -158,18 +165,82 @@ pub(crate) fn cursed(context: &[u32]) -> bool {
     context[0].is_multiple_of(8)
 }
 
-/// The fake model's next token.
-pub(crate) fn next_token(context: &[u32], banned: &[u32]) -> u32 {
-    let mut hash = context
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |h, &t| (h ^ u64::from(t)).wrapping_mul(0x0100_0000_01b3));
+fn mix(hash: u64, value: u64) -> u64 {
+    (hash ^ value).wrapping_mul(0x0100_0000_01b3)
+}
+
+fn hash(context: &[u32]) -> u64 {
+    context.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &token| mix(hash, u64::from(token)))
+}
+
+fn token(mut hash: u64, banned: &[u32]) -> u32 {
     loop {
         let token = ((hash >> 20) % u64::from(VOCAB)) as u32;
         if !banned.contains(&token) {
             return token;
         }
-        hash = hash.wrapping_mul(0x0100_0000_01b3) ^ 1;
+        hash = mix(hash, 0) ^ 1;
     }
+}
+
+/// The fake model's next token.
+pub(crate) fn next_token(context: &[u32], banned: &[u32]) -> u32 {
+    token(hash(context), banned)
+}
+
+/// The next token of a fake model that repeats itself: seven times in eight it says what it said a while ago. Which
+/// times these are depends on the whole context and on all that a [`SampleSpec`] says of the token to sample.
+pub(crate) fn echo_token(context: &[u32], spec: &SampleSpec) -> u32 {
+    let mut hash = hash(context);
+    if spec.temperature > 0.0 {
+        hash = mix(mix(hash, spec.seed), spec.draw);
+    }
+    for &(token, count) in spec.seen.iter() {
+        hash = mix(mix(hash, u64::from(token)), u64::from(count));
+    }
+    let period = 3 + context[0] as usize % 9;
+    match context.len().checked_sub(period) {
+        Some(at) if !(hash >> 40).is_multiple_of(8) && !spec.banned.contains(&context[at]) => {
+            context[at]
+        }
+        _ => token(hash, &spec.banned),
+    }
+}
+
+/// What the model that repeats itself says after `prompt`, alone, with every token sampled as `sampling` and
+/// `min_tokens` without those `held_back` ask.
+pub(crate) fn echoes(
+    prompt: &[u32],
+    max_tokens: usize,
+    sampling: &SamplingParams,
+    held_back: &[u32],
+    min_tokens: usize,
+) -> Vec<u32> {
+    let penalised = sampling.repetition_penalty != 1.0;
+    let mut context = prompt.to_vec();
+    for draw in 0..max_tokens {
+        let mut seen = std::collections::BTreeMap::new();
+        if penalised {
+            seen.extend(prompt.iter().map(|&token| (token, 0)));
+            context[prompt.len()..].iter().for_each(|&t| *seen.entry(t).or_insert(0) += 1);
+        }
+        let spec = SampleSpec {
+            temperature: sampling.temperature,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: sampling.repetition_penalty,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            seen: seen.into_iter().collect(),
+            banned: if draw < min_tokens { held_back.into() } else { Arc::new([]) },
+            logit_bias: Arc::new([]),
+            seed: sampling.seed.unwrap_or(0),
+            draw: draw as u64,
+        };
+        context.push(echo_token(&context, &spec));
+    }
+    context.split_off(prompt.len())
 }
 
 /// The fake model's ln-probability of `token` after `context`.
@@ -224,7 +295,12 @@ impl Executor for FakeExecutor {
         self.probe.rows.fetch_add(step.tokens.len() as u64, Ordering::Relaxed);
         self.probe.widest.fetch_max(step.tokens.len() as u64, Ordering::Relaxed);
         let wanted = self.compute(&step);
-        Ok(Outcome { id: step.id, wanted, seconds: 1e-4 * step.tokens.len() as f64 })
+        let rows = step.tokens.len() as f64;
+        let seconds = match self.probe.echoes.load(Ordering::Relaxed) {
+            true => 1e-3 + 1e-6 * rows,
+            false => 1e-4 * rows,
+        };
+        Ok(Outcome { id: step.id, wanted, seconds })
     }
 }
 

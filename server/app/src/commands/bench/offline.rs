@@ -13,7 +13,7 @@ use super::process::peak_rss_mib;
 use super::quantile::median;
 use super::run::{Run, Shape};
 use crate::commands::{Failure, local};
-use crate::config::KvType;
+use crate::config::{KvType, Speculation};
 use crate::hub;
 
 /// Arguments of `pith bench offline`.
@@ -43,6 +43,9 @@ pub struct OfflineArgs {
     /// How keys and values are kept
     #[arg(long, value_enum, default_value_t = KvType::F16)]
     kv_type: KvType,
+    /// Draft tokens from what was said before: where it pays (auto), or never
+    #[arg(long, value_enum, default_value_t = Speculation::Off)]
+    speculation: Speculation,
     /// Write a list of results here, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -54,6 +57,7 @@ struct Measured {
     model: String,
     executor: String,
     kv_type: KvType,
+    speculation: Speculation,
     prompt_tokens: u32,
     output_tokens: u32,
     streams: u32,
@@ -71,6 +75,9 @@ struct Measured {
     itl_ms_p99: Option<f64>,
     /// Most memory the process ever held, this combination included.
     peak_rss_mib: Option<f64>,
+    /// Tokens drafted over all runs, and those of them that were right.
+    draft_tokens: u64,
+    accepted_draft_tokens: u64,
 }
 
 pub(super) fn run(args: &OfflineArgs) -> Result<ExitCode, Failure> {
@@ -78,7 +85,11 @@ pub(super) fn run(args: &OfflineArgs) -> Result<ExitCode, Failure> {
     let most = |values: &[u32]| values.iter().copied().max().unwrap_or(1) as usize;
     let streams = most(&args.streams);
     let tokens = most(&args.prompt_tokens) + most(&args.output_tokens);
-    let config = EngineConfig { max_running: streams.max(1), ..EngineConfig::default() };
+    let config = EngineConfig {
+        max_running: streams.max(1),
+        speculation: args.speculation.into(),
+        ..EngineConfig::default()
+    };
     let settings = local::EngineSettings {
         isa: args.isa.clone(),
         threads: args.threads as usize,
@@ -136,6 +147,7 @@ fn measured(
         model: model.to_owned(),
         executor: engine.capabilities().name.clone(),
         kv_type: args.kv_type,
+        speculation: args.speculation,
         prompt_tokens: shape.prompt_tokens,
         output_tokens: shape.output_tokens,
         streams: shape.streams,
@@ -150,6 +162,8 @@ fn measured(
         itl_ms_p50: some(over(&|run| run.itl_ms(0.5))),
         itl_ms_p99: some(over(&|run| run.itl_ms(0.99))),
         peak_rss_mib: peak_rss_mib(),
+        draft_tokens: runs.iter().map(|run| run.draft_tokens).sum(),
+        accepted_draft_tokens: runs.iter().map(|run| run.accepted_draft_tokens).sum(),
     }
 }
 
@@ -163,13 +177,14 @@ fn print_head(
     let mut out = io::stdout().lock();
     writeln!(
         out,
-        "{model}, {executor}, KV {}, loaded in {load_s:.2} s; medians of {}",
+        "{model}, {executor}, KV {}, speculation {}, loaded in {load_s:.2} s; medians of {}",
         engine.capabilities().kv_type,
+        args.speculation.name(),
         args.repeat
     )?;
     writeln!(
         out,
-        "{:>7} {:>7} {:>7} {:>10} {:>10} {:>10} {:>9} {:>9} {:>8} {:>8} {:>8}",
+        "{:>7} {:>7} {:>7} {:>10} {:>10} {:>10} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8}",
         "prompt",
         "output",
         "streams",
@@ -180,7 +195,8 @@ fn print_head(
         "TTFT p99",
         "ITL p50",
         "ITL p99",
-        "RSS MiB"
+        "RSS MiB",
+        "accepted"
     )?;
     Ok(())
 }
@@ -190,7 +206,7 @@ fn print_row(measured: &Measured) -> Result<(), Failure> {
     let ms = |value: f64| format!("{value:.0} ms");
     writeln!(
         io::stdout().lock(),
-        "{:>7} {:>7} {:>7} {:>10} {:>10} {:>10} {:>9} {:>9} {:>8} {:>8} {:>8}",
+        "{:>7} {:>7} {:>7} {:>10} {:>10} {:>10} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8}",
         measured.prompt_tokens,
         measured.output_tokens,
         measured.streams,
@@ -202,8 +218,19 @@ fn print_row(measured: &Measured) -> Result<(), Failure> {
         figure(measured.itl_ms_p50),
         figure(measured.itl_ms_p99),
         measured.peak_rss_mib.map_or("-".to_owned(), |mib| format!("{mib:.0}")),
+        accepted(measured),
     )?;
     Ok(())
+}
+
+/// How much of what was drafted was accepted.
+fn accepted(measured: &Measured) -> String {
+    match measured.draft_tokens {
+        0 => "-".to_owned(),
+        drafted => {
+            format!("{:.0} %", 100.0 * measured.accepted_draft_tokens as f64 / drafted as f64)
+        }
+    }
 }
 
 fn write_json(path: &PathBuf, results: &[Measured]) -> Result<(), Failure> {

@@ -23,6 +23,10 @@ pub(super) struct Shape {
 pub(super) struct Run {
     pub(super) arrivals: Vec<Vec<f64>>,
     prompt_tokens: u32,
+    /// Tokens drafted for all streams.
+    pub(super) draft_tokens: u64,
+    /// Of those, accepted.
+    pub(super) accepted_draft_tokens: u64,
 }
 
 impl Run {
@@ -45,21 +49,35 @@ impl Run {
             let mut events = engine.submit(request).map_err(Failure::new)?;
             running.spawn(async move {
                 let mut arrivals = Vec::new();
+                let mut drafts = (0, 0);
                 while let Some(event) = events.next().await {
-                    if let Event::Tokens { tokens, .. } = event.map_err(Failure::new)? {
-                        let now = began.elapsed().as_secs_f64();
-                        arrivals.extend(tokens.iter().map(|_| now));
+                    match event.map_err(Failure::new)? {
+                        Event::Tokens { tokens, .. } => {
+                            let now = began.elapsed().as_secs_f64();
+                            arrivals.extend(tokens.iter().map(|_| now));
+                        }
+                        Event::Finished(finish) => {
+                            drafts = (finish.draft_tokens, finish.accepted_draft_tokens);
+                        }
                     }
                 }
-                Ok::<_, Failure>(arrivals)
+                Ok::<_, Failure>((arrivals, drafts))
             });
         }
-        let mut arrivals = Vec::new();
+        let mut run = Self {
+            arrivals: Vec::new(),
+            prompt_tokens: shape.prompt_tokens,
+            draft_tokens: 0,
+            accepted_draft_tokens: 0,
+        };
         while let Some(done) = running.join_next().await {
-            arrivals
-                .push(done.map_err(|error| Failure::new(format!("a reader failed: {error}")))??);
+            let failed = |error| Failure::new(format!("a reader failed: {error}"));
+            let (arrivals, (drafted, accepted)) = done.map_err(failed)??;
+            run.arrivals.push(arrivals);
+            run.draft_tokens += u64::from(drafted);
+            run.accepted_draft_tokens += u64::from(accepted);
         }
-        Ok(Self { arrivals, prompt_tokens: shape.prompt_tokens })
+        Ok(run)
     }
 
     fn firsts(&self) -> impl Iterator<Item = f64> {
@@ -124,13 +142,14 @@ fn prompt(length: u32, vocab: u64, salt: u64) -> Vec<u32> {
 mod tests {
     use super::*;
 
+    fn run(arrivals: Vec<Vec<f64>>) -> Run {
+        Run { arrivals, prompt_tokens: 10, draft_tokens: 0, accepted_draft_tokens: 0 }
+    }
+
     #[test]
     fn figures_are_those_of_their_definitions() {
         // Two streams of four tokens: the second starts at 2 s, the first ends at 4 s.
-        let run = Run {
-            arrivals: vec![vec![1.0, 2.0, 3.0, 4.0], vec![2.0, 3.0, 4.0, 5.0]],
-            prompt_tokens: 10,
-        };
+        let run = run(vec![vec![1.0, 2.0, 3.0, 4.0], vec![2.0, 3.0, 4.0, 5.0]]);
         assert_eq!(run.prefill_tokens_per_s(), 10.0);
         assert_eq!(run.decode_tokens_per_s(), 2.0);
         assert_eq!(run.output_tokens_per_s(), 8.0 / 5.0);
@@ -140,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_run_without_a_pure_decode_phase_has_no_decode_rate() {
-        let run = Run { arrivals: vec![vec![1.0], vec![2.0]], prompt_tokens: 10 };
+        let run = run(vec![vec![1.0], vec![2.0]]);
         assert!(run.decode_tokens_per_s().is_nan() && run.itl_ms(0.5).is_nan());
     }
 
