@@ -467,18 +467,30 @@ fn where_rows_are_dear_nothing_is_drafted() {
 
 #[test]
 fn only_accepted_tokens_are_published() {
-    let mut world = echoing(1, 1, 6);
-    world.finish();
-    assert!(world.scheduler.totals().accepted_draft_tokens > 0);
-    let said = echoes(&(1..13).collect::<Vec<_>>(), 150, &SamplingParams::default(), &[], 0);
-    let mut next: Vec<u32> = (1..13).chain(said).collect();
-    next.push(999);
-    let sampling = SamplingParams::default();
-    let want = echoes(&next, 40, &sampling, &[], 0);
-    let goal = Goal::Generate { max_tokens: 40, held_back: Arc::from([]), min_tokens: 0, sampling };
-    let before = world.scheduler.totals().prefix_hits;
-    world.add(goal, next, Some(0), Expected::Tokens { want, got: Vec::new() });
-    world.finish();
-    // 162 tokens were said; the last was never computed, so 161 of them fill 40 blocks of 4.
-    assert_eq!(world.scheduler.totals().prefix_hits - before, 160);
+    // Cut off after any number of steps, also right after a draft was rejected, a sequence leaves blocks that serve
+    // whoever goes on from there.
+    let (mut rejected, mut found) = (0, 0);
+    for turns in 2..90 {
+        let mut world = echoing(1, 1, 6);
+        for _ in 0..turns {
+            world.turn();
+        }
+        let Some(&id) = world.live.first() else { break };
+        let mut next = world.scheduler.get(id).unwrap().tokens.clone();
+        world.act(&Action::Cancel(0));
+        let before = world.scheduler.totals();
+        rejected += before.draft_tokens - before.accepted_draft_tokens;
+        // Of what was said, all but the last token was computed.
+        let computed = (next.len() - 1) / 4 * 4;
+        next.push(999);
+        let sampling = SamplingParams::default();
+        let want = echoes(&next, 20, &sampling, &[], 0);
+        let held_back = Arc::from([]);
+        let goal = Goal::Generate { max_tokens: 20, held_back, min_tokens: 0, sampling };
+        world.add(goal, next, Some(0), Expected::Tokens { want, got: Vec::new() });
+        world.finish();
+        assert_eq!(world.scheduler.totals().prefix_hits, computed as u64);
+        found += computed;
+    }
+    assert!(rejected > 50 && found > 1000, "{rejected} rejected, {found} found");
 }

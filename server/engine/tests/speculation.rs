@@ -139,18 +139,21 @@ fn varied(prompts: &[Vec<u32>], max_tokens: u32) -> Vec<GenerateRequest> {
             }
             match style {
                 0 => {}
-                1 => (sampling.temperature, sampling.seed) = (0.8, Some(11)),
+                1 => {
+                    (sampling.temperature, sampling.seed) = (5.0, Some(11));
+                    sampling.top_k = 3;
+                }
                 2 => {
-                    sampling.temperature = 0.6;
-                    (sampling.top_p, sampling.top_k, sampling.seed) = (0.9, 40, Some(12));
+                    sampling.temperature = 3.0;
+                    (sampling.top_p, sampling.top_k, sampling.seed) = (0.9, 5, Some(12));
                 }
                 3 => (sampling.repetition_penalty, sampling.frequency_penalty) = (1.1, 0.1),
                 4 => {
-                    (sampling.temperature, sampling.seed) = (0.5, Some(13));
+                    (sampling.temperature, sampling.seed) = (2.0, Some(13));
                     sampling.presence_penalty = 0.3;
                 }
                 _ => {
-                    (sampling.temperature, sampling.seed) = (0.4, Some(14));
+                    (sampling.temperature, sampling.seed) = (1.0, Some(14));
                     request.stop.ignore_end = false;
                     request.stop.min_tokens = max_tokens / 2;
                     request.stop.tokens = prompt.iter().copied().take(3).collect();
@@ -208,8 +211,9 @@ async fn the_cpu_executor_says_the_same_with_drafts_and_without() {
                 }
             }
             let (with, without) = (on.load(), off.load());
-            assert!(with.draft_tokens > with.accepted_draft_tokens, "none was rejected: {with:?}");
-            assert!(with.accepted_draft_tokens > 100, "hardly any was accepted: {with:?}");
+            let rejected = with.draft_tokens - with.accepted_draft_tokens;
+            assert!(rejected > 40, "hardly any was rejected: {with:?}");
+            assert!(with.accepted_draft_tokens > 40, "hardly any was accepted: {with:?}");
             assert_eq!((without.draft_tokens, without.accepted_draft_tokens), (0, 0));
             assert_eq!(with.generated_tokens, without.generated_tokens);
             assert!(with.steps < without.steps);
