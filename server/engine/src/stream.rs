@@ -14,7 +14,8 @@ use crate::request::{EngineError, Event, Finish, GeneratedToken};
 /// Events a stream buffers before its writer starts to join them.
 const CHANNEL_EVENTS: usize = 32;
 /// Tokens joined in the writer before the sequence is paused: a reader this far behind gets no more of the machine
-/// until it has caught up, and nobody else waits for it.
+/// until it has caught up, and nobody else waits for it. What a step under way brings, a draft's tokens among it, comes
+/// on top.
 const LAG_TOKENS: usize = 64;
 
 type Item = Result<Event, EngineError>;
