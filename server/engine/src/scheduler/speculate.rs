@@ -5,7 +5,7 @@ use crate::pace::EXACT_ROWS;
 
 /// A step with drafts must promise this many times the tokens per second of one without: measurements are
 /// uncertain, and a draft in vain delays everyone in the step.
-const LEAST_GAIN: f64 = 1.05;
+const LEAST_GAIN: f64 = 1.1;
 /// A drafted token less likely than this to be accepted is worth no row on any machine.
 const LEAST_CHANCE: f64 = 0.1;
 /// A sequence that is a step ahead must give up that lead before anything can be drafted for it: its draft has to

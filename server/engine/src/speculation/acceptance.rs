@@ -2,8 +2,9 @@
 
 /// Lengths of agreement told apart: 2, 3 to 4, 5 to 8, and so on in powers of two; the last is open.
 const CLASSES: usize = 6;
-/// Weight of what others have shown, in tokens of one's own.
-const PRIOR_TOKENS: f64 = 4.0;
+/// Weight of what others have shown, in tokens of one's own: few, for answers that quote and answers that invent
+/// stand side by side.
+const PRIOR_TOKENS: f64 = 2.0;
 /// What is believed before anything was seen.
 const UNSEEN: f64 = 0.5;
 /// Weight that a token seen loses with each later one: about the last 10 count, or the last 500.
