@@ -96,6 +96,7 @@ impl From<Speculation> for pith_engine::Speculate {
 pub struct Cpu {
     pub threads: usize,
     pub pin: bool,
+    pub isa: String,
     pub kv_mib: usize,
     pub kv_type: KvType,
     pub block_size: usize,

@@ -40,7 +40,11 @@ pub(super) fn load(config: &Config) -> anyhow::Result<Served> {
     let resolved = hub::resolve(&config.model.name)?;
     let begun = Instant::now();
     let file = ModelFile::open(&resolved.path)?;
-    let isa = Isa::select().map_err(|why| anyhow::anyhow!("{why}"))?;
+    let isa = match config.cpu.isa.as_str() {
+        "" => Isa::select(),
+        name => Isa::from_name(name).map_err(|why| format!("cpu.isa: {why}")),
+    };
+    let isa = isa.map_err(|why| anyhow::anyhow!("{why}"))?;
     let pool = match config.cpu.pin {
         true => Pool::pinned(config.cpu.threads),
         false => Pool::new(config.cpu.threads),

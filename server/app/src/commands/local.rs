@@ -11,7 +11,7 @@ use pith_model::ModelFile;
 use toml::{Table, Value};
 
 use super::Failure;
-use crate::boot::{self, NotServed};
+use crate::boot::{self, NotServed, Running};
 use crate::config::{Config, KvType, Log, LogFormat};
 use crate::hub::Resolved;
 use crate::telemetry;
@@ -44,17 +44,30 @@ pub(super) fn with_server<T>(
     model: &str,
     work: impl AsyncFnOnce(Client) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let environment = |name: &str| std::env::var(name).ok();
-    let config = Config::load(None, environment, flags(model)).map_err(Failure::usage)?;
+    with_server_of(settings(model)?, async |running| {
+        work(Client::connect(running.endpoint()).await?).await
+    })
+}
+
+/// As [`with_server`], with settings of the caller's.
+pub(super) fn with_server_of<T>(
+    config: Config,
+    work: impl AsyncFnOnce(&Running) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     block_on(async {
         let running =
             boot::start(config).await.map_err(|error| Failure::new(format!("{error:#}")))?;
         running.ready().await?;
-        let client = Client::connect(running.endpoint()).await?;
-        let result = work(client).await;
+        let result = work(&running).await;
         running.drain(GRACE).await;
         result
     })
+}
+
+/// The settings of [`with_server`].
+pub(super) fn settings(model: &str) -> Result<Config, Failure> {
+    let environment = |name: &str| std::env::var(name).ok();
+    Config::load(None, environment, flags(model)).map_err(Failure::usage)
 }
 
 fn flags(model: &str) -> Table {
@@ -122,7 +135,8 @@ pub(super) fn isa() -> Result<Isa, String> {
     Isa::select()
 }
 
-fn named_isa(name: &str) -> Result<Isa, Failure> {
+/// The instruction set of `--isa`.
+pub(super) fn named_isa(name: &str) -> Result<Isa, Failure> {
     Isa::from_name(name).map_err(|why| {
         Failure::usage(format!("--isa {why}")).hint("leave --isa out to use the fastest set")
     })

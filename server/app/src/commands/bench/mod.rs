@@ -7,19 +7,27 @@ use clap::Subcommand;
 use super::Failure;
 
 mod offline;
+mod plot;
 mod process;
+mod progress;
 mod quantile;
+mod random;
+mod report;
 mod run;
+mod serve;
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
     /// Tokens per second of the engine alone, without a server
     Offline(offline::OfflineArgs),
+    /// Latency and throughput of a server under load, over gRPC
+    Serve(Box<serve::ServeArgs>),
 }
 
 pub(super) fn run(command: BenchCommand) -> Result<ExitCode, Failure> {
     match command {
         BenchCommand::Offline(args) => offline::run(&args),
+        BenchCommand::Serve(args) => serve::run(&args),
     }
 }

@@ -12,9 +12,12 @@ use serde::Serialize;
 use super::process::peak_rss_mib;
 use super::quantile::median;
 use super::run::{Run, Shape};
+use super::{progress, report};
 use crate::commands::{Failure, local};
 use crate::config::{KvType, Speculation};
 use crate::hub;
+
+mod page;
 
 /// Arguments of `pith bench offline`.
 #[derive(Debug, Args)]
@@ -49,6 +52,9 @@ pub struct OfflineArgs {
     /// Write a list of results here, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write a report with plots here: one page that needs nothing else
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// What a combination came to: medians over its runs.
@@ -116,20 +122,24 @@ pub(super) fn run(args: &OfflineArgs) -> Result<ExitCode, Failure> {
                 }
             }
         }
-        if let Some(path) = &args.json {
-            write_json(path, &results)?;
-        }
+        let page = || page::report(&results);
+        report::write(&results, args.json.as_deref(), args.html.as_deref(), page)?;
         Ok(ExitCode::SUCCESS)
     })
 }
 
 async fn runs(engine: &Engine, shape: Shape, repeat: u32) -> Result<Vec<Run>, Failure> {
+    let Shape { prompt_tokens, output_tokens, streams } = shape;
+    let label = format!("{streams} x ({prompt_tokens} + {output_tokens})");
+    let bar = progress::bar(&label, repeat.into());
     let mut runs = Vec::new();
     for n in 0..repeat {
         let run = Run::measure(engine, shape, u64::from(n) + 1).await?;
         tracing::info!(?shape, n, seconds = run.seconds(), "run");
         runs.push(run);
+        bar.inc(1);
     }
+    bar.finish_and_clear();
     Ok(runs)
 }
 
@@ -178,7 +188,7 @@ fn print_head(
     writeln!(
         out,
         "{model}, {executor}, KV {}, speculation {}, loaded in {load_s:.2} s; medians of {}",
-        engine.capabilities().kv_type,
+        args.kv_type.name(),
         args.speculation.name(),
         args.repeat
     )?;
@@ -202,7 +212,6 @@ fn print_head(
 }
 
 fn print_row(measured: &Measured) -> Result<(), Failure> {
-    let figure = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
     let ms = |value: f64| format!("{value:.0} ms");
     writeln!(
         io::stdout().lock(),
@@ -233,10 +242,7 @@ fn accepted(measured: &Measured) -> String {
     }
 }
 
-fn write_json(path: &PathBuf, results: &[Measured]) -> Result<(), Failure> {
-    let cannot = |error: &dyn std::fmt::Display| {
-        Failure::new(format!("cannot write {}: {error}", path.display()))
-    };
-    let text = serde_json::to_string_pretty(results).map_err(|error| cannot(&error))?;
-    std::fs::write(path, text + "\n").map_err(|error| cannot(&error))
+/// One digit after the point, or a dash for what there is none of.
+fn figure(value: Option<f64>) -> String {
+    value.map_or("-".to_owned(), |value| format!("{value:.1}"))
 }
