@@ -42,7 +42,9 @@ fn help_names_every_command_and_is_data() {
     let output = run(&["--help"]);
     assert!(output.status.success());
     let text = stdout(&output);
-    for command in ["serve", "ask", "demo", "pull", "models", "eval", "doctor", "completions"] {
+    for command in
+        ["serve", "ask", "demo", "pull", "models", "bench", "eval", "doctor", "completions"]
+    {
         assert!(text.contains(&format!("\n  {command} ")), "{command} in {text}");
         let help = run(&[command, "--help"]);
         assert!(help.status.success() && help.stderr.is_empty(), "{command}: {}", stderr(&help));
@@ -52,9 +54,17 @@ fn help_names_every_command_and_is_data() {
 
 #[test]
 fn wrong_usage_leaves_with_64() {
-    for arguments in
-        [&["frobnicate"][..], &["ask", "question"], &["demo", "--budget", "0"], &["eval"]]
-    {
+    for arguments in [
+        &["frobnicate"][..],
+        &["ask", "question"],
+        &["demo", "--budget", "0"],
+        &["eval"],
+        &["bench", "serve", "--rate", "1", "--concurrency", "2"],
+        &["bench", "serve", "--burstiness", "2"],
+        &["bench", "serve", "--slo", "itl:20"],
+        &["bench", "serve", "--prompts", "file"],
+        &["bench", "serve", "--isa", "mmx"],
+    ] {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(64), "{arguments:?}: {}", stderr(&output));
         assert!(output.stdout.is_empty() && !output.stderr.is_empty());
@@ -66,6 +76,7 @@ fn an_unknown_model_gets_a_hint() {
     for arguments in [
         &["pull", "smolm2"][..],
         &["demo", "--model", "smolm2"],
+        &["bench", "serve", "--model", "smolm2"],
         &["eval", "perplexity", "Cargo.toml", "--model", "smolm2"],
     ] {
         let output = run(arguments);

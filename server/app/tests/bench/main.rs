@@ -149,7 +149,6 @@ async fn open_loops_share_a_prefix_and_keep_their_rate() {
     // The last of 20 is sent after 20 / 40 s.
     assert!(timed["seconds"].as_f64() >= Some(0.5), "{timed}");
     assert_eq!(at_once["request_rate_per_s"], "inf");
-    assert_eq!(at_once["peak_concurrency"], 6);
     server.idle().await;
 }
 

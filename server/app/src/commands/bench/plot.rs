@@ -18,16 +18,29 @@ const TOP: f64 = 12.0;
 const BOTTOM: f64 = 44.0;
 /// Colours the style sheet has; further series begin again with the first.
 pub(super) const COLOURS: usize = 6;
-/// Up to so many points are marked, and say their values when pointed at.
-const MARKED: usize = 24;
+/// Ticks at least so far apart leave room for their labels.
+const APART: f64 = 32.0;
 /// An axis whose greatest value is this many times its least is logarithmic.
 const LOG_RATIO: f64 = 16.0;
 /// About as many ticks.
 const TICKS: f64 = 6.0;
 
+/// What lies on the horizontal axis.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Values that were chosen: ticks stand at them, and points are marked and say what they are when pointed at.
+    #[default]
+    Chosen,
+    /// Values that were measured.
+    Measured,
+    /// Time, never on a logarithmic axis.
+    Time,
+}
+
 /// Some lines over common axes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Plot {
+    pub(super) kind: Kind,
     pub(super) title: String,
     pub(super) x: String,
     pub(super) y: String,
@@ -47,7 +60,7 @@ impl Plot {
         let series: Vec<Series> = self.series.iter().filter_map(Series::finite).collect();
         let (xs, ys): (Vec<f64>, Vec<f64>) =
             series.iter().flat_map(|line| &line.points).copied().unzip();
-        let (Some(x), Some(y)) = (Axis::horizontal(&xs), Axis::vertical(&ys)) else {
+        let (Some(x), Some(y)) = (Axis::horizontal(&xs, self.kind), Axis::vertical(&ys)) else {
             return String::new();
         };
         let mut out = String::new();
@@ -62,6 +75,9 @@ impl Plot {
         self.names(&mut out);
         for (index, line) in series.iter().enumerate() {
             line.draw(&mut out, index % COLOURS, &x, &y);
+            if self.kind == Kind::Chosen {
+                line.mark(&mut out, index % COLOURS, &x, &y);
+            }
         }
         out.push_str("</svg>\n");
         if series.len() > 1 || series.iter().any(|line| !line.name.is_empty()) {
@@ -133,9 +149,9 @@ impl Series {
         let place = |&(at, value): &(f64, f64)| format!("{:.1},{:.1}", x.place(at), y.place(value));
         let points = self.points.iter().map(place).collect::<Vec<_>>().join(" ");
         let _ = writeln!(out, "<polyline class=\"s{colour}\" points=\"{points}\"/>");
-        if self.points.len() > MARKED {
-            return;
-        }
+    }
+
+    fn mark(&self, out: &mut String, colour: usize, x: &Axis, y: &Axis) {
         for &(at, value) in &self.points {
             let _ = writeln!(
                 out,
@@ -169,6 +185,8 @@ struct Axis {
     low: f64,
     high: f64,
     log: bool,
+    /// Ticks other than round numbers.
+    chosen: Vec<f64>,
     /// Where `low` and `high` lie.
     from: f64,
     to: f64,
@@ -176,19 +194,22 @@ struct Axis {
 
 impl Axis {
     /// From the least value to the greatest.
-    fn horizontal(values: &[f64]) -> Option<Self> {
+    fn horizontal(values: &[f64], kind: Kind) -> Option<Self> {
         let (low, high) = range(values)?;
-        let log = low > 0.0 && high / low >= LOG_RATIO;
+        let log = kind != Kind::Time && low > 0.0 && high / low >= LOG_RATIO;
+        let mut chosen = if kind == Kind::Chosen { values.to_vec() } else { Vec::new() };
+        chosen.sort_by(f64::total_cmp);
         // A single value gets room on both sides.
         let (low, high) = if high > low { (low, high) } else { (low - 0.5, high + 0.5) };
-        Some(Self { low, high, log, from: LEFT, to: WIDTH - RIGHT })
+        Some(Self { low, high, log, chosen, from: LEFT, to: WIDTH - RIGHT })
     }
 
     /// From 0, so that heights compare, to a little above the greatest.
     fn vertical(values: &[f64]) -> Option<Self> {
         let (low, high) = range(values)?;
         let high = if high > 0.0 { high * 1.05 } else { 1.0 };
-        Some(Self { low: low.min(0.0), high, log: false, from: HEIGHT - BOTTOM, to: TOP })
+        let (low, chosen) = (low.min(0.0), Vec::new());
+        Some(Self { low, high, log: false, chosen, from: HEIGHT - BOTTOM, to: TOP })
     }
 
     fn place(&self, value: f64) -> f64 {
@@ -201,6 +222,11 @@ impl Axis {
     }
 
     fn ticks(&self) -> Vec<f64> {
+        if !self.chosen.is_empty() {
+            let mut ticks = self.chosen.clone();
+            ticks.dedup_by(|next, kept| self.place(*next) - self.place(*kept) < APART);
+            return ticks;
+        }
         let within =
             |tick: &f64| *tick >= self.low * (1.0 - 1e-9) && *tick <= self.high * (1.0 + 1e-9);
         if self.log {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Measured, figure};
-use crate::commands::bench::plot::{Plot, Series};
+use crate::commands::bench::plot::{Kind, Plot, Series};
 use crate::commands::bench::report::{Report, Table};
 
 /// How the figures are defined.
@@ -36,8 +36,8 @@ pub(super) fn report(results: &[Measured]) -> Report {
 
 fn table(results: &[Measured]) -> Table {
     let head = [
-        "prompt tokens",
-        "output tokens",
+        "tokens in",
+        "tokens out",
         "streams",
         "seconds",
         "prefill tok/s",
@@ -78,7 +78,10 @@ type Axis<T> = (&'static str, fn(&Measured) -> T);
 fn plots(results: &[Measured]) -> Vec<Plot> {
     let prompt: Axis<u32> = ("prompt tokens", |measured| measured.prompt_tokens);
     let streams: Axis<u32> = ("streams", |measured| measured.streams);
-    let of_streams = |measured: &Measured| format!("{} streams", measured.streams);
+    let of_streams = |measured: &Measured| match measured.streams {
+        1 => "1 stream".to_owned(),
+        streams => format!("{streams} streams"),
+    };
     let of_lengths = |measured: &Measured| {
         format!("{} in + {} out", measured.prompt_tokens, measured.output_tokens)
     };
@@ -119,5 +122,11 @@ fn plot(
     for line in &mut series {
         line.points.sort_by(|a, b| a.0.total_cmp(&b.0));
     }
-    Plot { title: title.to_owned(), x: x.0.to_owned(), y: y.0.to_owned(), series }
+    Plot {
+        kind: Kind::Chosen,
+        title: title.to_owned(),
+        x: x.0.to_owned(),
+        y: y.0.to_owned(),
+        series,
+    }
 }

@@ -3,7 +3,13 @@ use crate::commands::bench::report::tests::well_formed;
 
 fn plot(points: &[(f64, f64)]) -> Plot {
     let series = vec![Series { name: "a < b".to_owned(), points: points.to_vec() }];
-    Plot { title: "T & t".to_owned(), x: "x".to_owned(), y: "y".to_owned(), series }
+    Plot {
+        kind: Kind::Chosen,
+        title: "T & t".to_owned(),
+        x: "x".to_owned(),
+        y: "y".to_owned(),
+        series,
+    }
 }
 
 #[test]
@@ -17,23 +23,35 @@ fn a_plot_is_well_formed_and_escapes_its_names() {
 
 #[test]
 fn points_lie_where_the_axes_say() {
-    let x = Axis::horizontal(&[0.0, 10.0]).unwrap();
+    let x = Axis::horizontal(&[0.0, 10.0], Kind::Time).unwrap();
     assert_eq!((x.place(0.0), x.place(10.0)), (LEFT, WIDTH - RIGHT));
     let y = Axis::vertical(&[5.0, 100.0]).unwrap();
     assert_eq!((y.place(0.0), y.place(105.0)), (HEIGHT - BOTTOM, TOP));
-    let log = Axis::horizontal(&[1.0, 100.0]).unwrap();
+    let log = Axis::horizontal(&[1.0, 100.0], Kind::Measured).unwrap();
     assert!((log.place(10.0) - (LEFT + WIDTH - RIGHT) / 2.0).abs() < 1e-9);
 }
 
 #[test]
-fn ticks_are_round_and_within() {
-    let ticks = |values: &[f64]| Axis::horizontal(values).unwrap().ticks();
-    assert_eq!(ticks(&[0.0, 10.0]), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
-    assert_eq!(ticks(&[1.0, 64.0]), [1.0, 2.0, 5.0, 10.0, 20.0, 50.0]);
-    assert_eq!(ticks(&[3.0, 3.0]).iter().filter(|tick| **tick == 3.0).count(), 1);
+fn ticks_are_round_or_chosen_and_within() {
+    let ticks = |values: &[f64], kind| Axis::horizontal(values, kind).unwrap().ticks();
+    assert_eq!(ticks(&[0.0, 10.0], Kind::Measured), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
+    assert_eq!(ticks(&[1.0, 64.0], Kind::Measured), [1.0, 2.0, 5.0, 10.0, 20.0, 50.0]);
+    assert_eq!(ticks(&[1.0, 64.0], Kind::Time), [20.0, 40.0, 60.0]);
+    assert_eq!(ticks(&[64.0, 8.0, 1.0, 8.0], Kind::Chosen), [1.0, 8.0, 64.0]);
+    assert_eq!(ticks(&[3.0, 3.0], Kind::Chosen), [3.0]);
+    // Two that are too close share a tick.
+    assert_eq!(ticks(&[1.0, 1000.0, 1001.0], Kind::Chosen), [1.0, 1000.0]);
     for high in [0.001, 0.7, 3.3, 99.0, 12_345.0] {
         let ticks = Axis::vertical(&[high]).unwrap().ticks();
         assert!((3..=9).contains(&ticks.len()), "{high}: {ticks:?}");
+    }
+}
+
+#[test]
+fn only_chosen_values_are_marked() {
+    for (kind, marks) in [(Kind::Chosen, 2), (Kind::Measured, 0), (Kind::Time, 0)] {
+        let html = Plot { kind, ..plot(&[(1.0, 2.0), (2.0, 3.0)]) }.html();
+        assert_eq!(html.matches("<circle").count(), marks, "{kind:?}");
     }
 }
 

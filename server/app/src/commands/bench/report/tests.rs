@@ -29,6 +29,7 @@ fn report() -> Report {
         x: "streams".to_owned(),
         y: "tok/s".to_owned(),
         series: vec![Series { name: "<b>".to_owned(), points }],
+        ..Plot::default()
     };
     let table = Table {
         title: "All".to_owned(),

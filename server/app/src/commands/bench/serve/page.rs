@@ -5,7 +5,7 @@ use super::figures::{in_flight, tokens_over_time, whole};
 use super::load::Load;
 use super::record::{Record, Times};
 use super::table::ms;
-use crate::commands::bench::plot::{Plot, Series, cumulative, round_step};
+use crate::commands::bench::plot::{Kind, Plot, Series, cumulative, round_step};
 use crate::commands::bench::report::{Report, Table};
 
 /// Points of a cumulative distribution, and of a line over time: more than the drawing has room to tell apart.
@@ -54,7 +54,7 @@ fn conditions(run: &Run) -> Vec<(&'static str, String)> {
         ("Server", server),
         ("Connections", run.connections.to_string()),
         ("Requests", run.asked()),
-        ("Warm-up", format!("{} requests before each run", run.warmup)),
+        ("Warm-up requests of each run", run.warmup.to_string()),
         ("Seed", run.seed.to_string()),
     ];
     if let Some(shape) = run.burstiness {
@@ -190,6 +190,7 @@ fn over_load(runs: &[Run], title: &str, y: &str, lines: &[Line]) -> Plot {
         points: runs.iter().map(|run| (run.load.figure(), figure(run))).collect(),
     };
     Plot {
+        kind: Kind::Chosen,
         title: title.to_owned(),
         x: if open { "requests per second" } else { "clients" }.to_owned(),
         y: y.to_owned(),
@@ -204,7 +205,7 @@ fn over_time(runs: &[Run]) -> Plot {
         // A bucket's rate belongs to its middle.
         rates.into_iter().map(|(from, rate)| (from + bucket / 2.0, rate)).collect()
     };
-    of_each(runs, "Throughput over time", "seconds", "output tok/s", series)
+    of_each(runs, Kind::Time, "Throughput over time", "seconds", "output tok/s", series)
 }
 
 fn under_way(runs: &[Run]) -> Plot {
@@ -219,7 +220,7 @@ fn under_way(runs: &[Run]) -> Plot {
         };
         (0..POINTS).map(at).collect()
     };
-    of_each(runs, "Requests under way", "seconds", "requests", series)
+    of_each(runs, Kind::Time, "Requests under way", "seconds", "requests", series)
 }
 
 /// Cumulative distributions of what `values` (seconds) finds in each run.
@@ -229,15 +230,17 @@ fn shares(runs: &[Run], title: &str, x: &str, values: impl Fn(&[Record]) -> Vec<
             values(&run.driven.records).iter().map(|seconds| seconds * 1e3).collect();
         cumulative(&ms, POINTS)
     };
-    of_each(runs, title, x, "% no longer than", series)
+    of_each(runs, Kind::Measured, title, x, "% no longer than", series)
 }
 
 fn times(records: &[Record], pick: impl Fn(&Times) -> Option<f64>) -> Vec<f64> {
     records.iter().filter_map(Record::times).filter_map(|times| pick(&times)).collect()
 }
 
+/// A line for each run.
 fn of_each(
     runs: &[Run],
+    kind: Kind,
     title: &str,
     x: &str,
     y: &str,
@@ -245,6 +248,7 @@ fn of_each(
 ) -> Plot {
     let series = |run: &Run| Series { name: run.load.to_string(), points: points(run) };
     Plot {
+        kind,
         title: title.to_owned(),
         x: x.to_owned(),
         y: y.to_owned(),
