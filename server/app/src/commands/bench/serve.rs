@@ -96,6 +96,9 @@ pub(super) fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
             })
         }
     }?;
+    if runs.is_empty() {
+        return Err(Failure::new("told to end before anything was measured"));
+    }
     table::print_summary(&runs)?;
     let page = || page::report(&runs);
     report::write(&runs, args.json.as_deref(), args.html.as_deref(), page)?;

@@ -11,6 +11,7 @@ use pith_client::{Client, v1};
 
 use super::drive::Ask;
 use crate::commands::Failure;
+use crate::commands::bench::progress;
 use crate::commands::bench::random::Random;
 
 mod file;
@@ -59,6 +60,7 @@ pub(super) async fn asks(
     count: usize,
     random: &mut Random,
 ) -> Result<Vec<Ask>, Failure> {
+    let bar = progress::bar("prompts", count as u64);
     let mut writer = Writer { client, model: &common.model, vocab, random };
     let wanted = common.prompt_tokens as usize;
     let (prefix, length) = match set {
@@ -75,7 +77,9 @@ pub(super) async fn asks(
     let mut asks = Vec::with_capacity(count);
     for _ in 0..count {
         asks.push(common.raw(writer.text(&prefix, length).await?));
+        bar.inc(1);
     }
+    bar.finish_and_clear();
     Ok(asks)
 }
 
