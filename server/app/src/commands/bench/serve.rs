@@ -14,11 +14,11 @@ use self::figures::Figures;
 use self::load::{Load, Rate};
 use self::prompts::{Set, asks};
 use self::slo::Slo;
-use super::offline::KvType;
 use super::process::peak_rss_mib;
 use super::random::Random;
 use super::{progress, report};
 use crate::commands::{Failure, local};
+use crate::config::KvType;
 use crate::{drain, hub};
 
 mod args;

@@ -9,8 +9,8 @@ use super::load::{Load, Open, Rate};
 use super::prompts::{Common, Set};
 use super::slo::Slo;
 use crate::commands::Failure;
-use crate::commands::bench::offline::KvType;
 use crate::config::Config;
+use crate::config::{KvType, Speculation};
 
 /// Requests of a closed loop unless told otherwise: so many for each client, so that the steady window is most of it.
 const REQUESTS_PER_CLIENT: u32 = 4;
@@ -25,7 +25,7 @@ const MOST_STREAMS: u32 = 10_000;
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// A running server, http://HOST:PORT; its key is read from PITH_KEY (default: a server inside this process)
-    #[arg(long, value_name = "URL", help_heading = "Server", conflicts_with_all = ["threads", "isa", "kv_type"])]
+    #[arg(long, value_name = "URL", help_heading = "Server", conflicts_with_all = ["threads", "isa", "kv_type", "speculation"])]
     pub(super) address: Option<String>,
     /// A name from `pith models` or a GGUF file (default: smollm2); with --address, a model it serves
     #[arg(long, value_name = "NAME|FILE", help_heading = "Server")]
@@ -33,12 +33,15 @@ pub struct ServeArgs {
     /// Threads that compute; 0 is one per core allowed
     #[arg(long, default_value_t = 0, help_heading = "Server", value_parser = clap::value_parser!(u32).range(0..=1024))]
     pub(super) threads: u32,
-    /// Instruction set, scalar or avx2 (default: the fastest this machine has)
+    /// Instruction set: scalar, avx2, avx512 or amx (default: the fastest this machine has)
     #[arg(long, help_heading = "Server")]
     pub(super) isa: Option<String>,
     /// How keys and values are kept
     #[arg(long, value_enum, default_value_t = KvType::F16, help_heading = "Server")]
     pub(super) kv_type: KvType,
+    /// Whether tokens are drafted by prompt lookup
+    #[arg(long, value_enum, default_value_t = Speculation::Off, help_heading = "Server")]
+    pub(super) speculation: Speculation,
     /// Connections that the requests share
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Server", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) connections: u32,
@@ -164,6 +167,8 @@ impl ServeArgs {
         if let Some(isa) = &self.isa {
             config.cpu.isa.clone_from(isa);
         }
+        config.cpu.kv_type = self.kv_type;
+        config.engine.speculation = self.speculation;
         config.limits.max_streams = config.limits.max_streams.max(most).min(MOST_STREAMS);
         // One more for the calls of the tool itself.
         config.limits.max_in_flight = config.limits.max_in_flight.max(most as usize + 1);
