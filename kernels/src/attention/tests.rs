@@ -139,9 +139,9 @@ fn cases() -> impl Strategy<Value = Case> {
 }
 
 /// Values lie in -1..1, so this is relative to the largest result. Scores of up to 12 carry an
-/// error of about 1e-6 into the weights. AMX rounds weights to bfloat16: each may move by 2^-9 of itself.
+/// error of about 1e-6 into the weights. AMX rounds weights to bfloat16: each may move by 2^-8 of itself.
 fn tolerance(isa: Isa) -> f32 {
-    if isa == Isa::Amx { 2.1e-3 } else { 2e-5 }
+    if isa == Isa::Amx { 4e-3 } else { 2e-5 }
 }
 
 /// All but the oracle.
