@@ -50,9 +50,18 @@ impl Pace {
         learn(&mut self.prefill, rest / prefill_work);
     }
 
-    /// Expected seconds of a step of `rows` decode rows alone: measured at this size, or at the nearest.
+    /// Expected seconds of a step of `rows` decode rows alone: measured at this size, or at the next smaller one and
+    /// each further row taken for a prefill token. (In a burst every step carries prefill, while more and more rows
+    /// decode: what they cost alone is not measured for a long time.)
     pub fn decode_seconds(&self, rows: usize) -> Option<f64> {
-        self.decode.nearest(rows)
+        let (below, above) = self.decode.around(rows);
+        let more = |(measured, seconds): (usize, f64)| {
+            seconds + (rows - measured) as f64 * self.prefill.unwrap_or(0.0)
+        };
+        match (below.map(more), above) {
+            (Some(estimate), Some((_, most))) => Some(estimate.min(most)),
+            (estimate, above) => estimate.or(above.map(|(_, seconds)| seconds)),
+        }
     }
 
     /// What decode steps cost, by their rows.
@@ -114,12 +123,34 @@ mod tests {
     }
 
     #[test]
-    fn decode_time_comes_from_the_nearest_size_measured() {
+    fn rows_beyond_those_measured_cost_what_prefill_tokens_do() {
         let mut pace = Pace::default();
-        pace.record(64, 0.0, 0.064);
+        assert_eq!(pace.decode_seconds(3), None);
         pace.record(1, 0.0, 0.008);
-        assert_eq!(pace.decode_seconds(2), Some(0.008));
-        assert_eq!(pace.decode_seconds(32), Some(0.064));
-        assert_eq!(pace.decode_seconds(5000), Some(0.064));
+        assert_eq!(pace.decode_seconds(32), Some(0.008), "no prefill measured");
+        for _ in 0..30 {
+            pace.record(0, work(100, 100), 0.1);
+        }
+        let token = pace.decode_seconds(2).unwrap() - 0.008;
+        assert!((0.0009..0.001).contains(&token), "{token}");
+        assert!((pace.decode_seconds(32).unwrap() - 0.008 - 31.0 * token).abs() < 1e-9);
+        pace.record(64, 0.0, 0.030);
+        assert_eq!(pace.decode_seconds(32), Some(0.030), "not more than twice as many take");
+        assert_eq!(pace.decode_seconds(64), Some(0.030));
+        assert!(pace.decode_seconds(100).unwrap() > 0.060);
+    }
+
+    #[test]
+    fn a_burst_learns_what_prefill_costs_though_every_step_carries_some() {
+        let (mut pace, token, row) = (Pace::default(), 0.001, 0.0012);
+        pace.record(1, 0.0, 0.006 + row);
+        for rows in 1..64 {
+            let tokens = 30;
+            let seconds = 0.006 + rows as f64 * row + tokens as f64 * token;
+            pace.record(rows, work(tokens, 100), seconds);
+        }
+        assert!((700.0..1100.0).contains(&pace.prefill_tokens_per_s()), "{pace:?}");
+        let alone = pace.decode_seconds(63).unwrap();
+        assert!((0.055..0.1).contains(&alone), "{alone}");
     }
 }

@@ -67,19 +67,12 @@ impl DecodeCosts {
         }
     }
 
-    /// Seconds of a step of `rows` rows: measured at this size, or at the nearest by factor.
-    pub fn nearest(&self, rows: usize) -> Option<f64> {
+    /// The sizes measured next to `rows`, below and above it or just it, and their seconds.
+    pub fn around(&self, rows: usize) -> (Option<(usize, f64)>, Option<(usize, f64)>) {
         let at = cell(rows);
-        let measured = |i: &usize| self.cells[*i].is_some();
-        let (below, above) = ((0..=at).rev().find(measured), (at..CELLS).find(measured));
-        let nearest = match (below, above) {
-            (Some(below), Some(above)) => {
-                let nearer = rows * rows > rows_of(below) * rows_of(above);
-                if nearer { above } else { below }
-            }
-            (below, above) => below.or(above)?,
-        };
-        Some(self.level * self.cells[nearest]?.seconds)
+        let measured = |i: usize| Some((rows_of(i), self.level * self.cells[i]?.seconds));
+        let below = (0..=at).rev().find_map(measured).map(|(size, s)| (size.min(rows), s));
+        (below, (at..CELLS).find_map(measured))
     }
 
     /// Seconds to expect of a step of `rows` rows; `None` before this or any smaller size was measured.
