@@ -26,9 +26,16 @@ const TOLERANCE: f32 = 2e-2;
 /// that rounds alike is not known. That codes and products are right is held in `pith-kernels`.
 const EIGHT_BIT_TOLERANCE: f32 = 5e-1;
 
+/// The same where attention multiplies in bfloat16, which rounds eight times as coarsely as f16 does. Seen: 3.9e-2.
+const AMX_TOLERANCE: f32 = 1e-1;
+
 /// How far from the reference a fixture may be.
-fn tolerance(golden: &Golden) -> f32 {
-    if golden.name == "quants" { EIGHT_BIT_TOLERANCE } else { TOLERANCE }
+fn tolerance(golden: &Golden, isa: Isa) -> f32 {
+    match isa {
+        _ if golden.name == "quants" => EIGHT_BIT_TOLERANCE,
+        Isa::Amx => AMX_TOLERANCE,
+        _ => TOLERANCE,
+    }
 }
 
 /// The whole of `golden` in steps of `chunk` tokens. `plant` may spoil the block table that a step
@@ -100,7 +107,7 @@ fn logits_match_the_reference_and_no_cut_changes_a_bit() {
     for golden in goldens() {
         for isa in isas() {
             let mut first: Option<Vec<Vec<f32>>> = None;
-            let tolerance = tolerance(&golden);
+            let tolerance = tolerance(&golden, isa);
             // One pool for all ways; what one way leaves in it another must overwrite or not read.
             let mut executor = load(&golden.model, isa, |_| {});
             let mut step = 0;
@@ -131,7 +138,7 @@ fn logits_match_the_reference_and_no_cut_changes_a_bit() {
 fn a_block_table_off_by_one_is_seen() {
     for golden in goldens() {
         for isa in isas() {
-            let tolerance = tolerance(&golden);
+            let tolerance = tolerance(&golden, isa);
             let mut executor = load(&golden.model, isa, |_| {});
             let sound = teacher_forced(&mut executor, &golden, 0, BLOCK, false, |_, _| {}).unwrap();
             compare(&golden, &sound, tolerance).unwrap();

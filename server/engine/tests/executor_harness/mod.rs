@@ -71,11 +71,9 @@ pub(crate) fn load(model: &Path, isa: Isa, settings: impl Fn(&mut CpuConfig)) ->
     CpuExecutor::load(&file, config, Pool::new(2)).unwrap()
 }
 
-/// The instruction sets to test: the oracle and the fastest.
+/// The instruction sets to test: all this machine has.
 pub(crate) fn isas() -> Vec<Isa> {
-    let mut isas = vec![Isa::Scalar, Isa::detect()];
-    isas.dedup();
-    isas
+    Isa::available().collect()
 }
 
 /// Blocks for `tokens` tokens in an order that is neither rising nor contiguous, from a stretch of
