@@ -39,6 +39,12 @@ impl Segment {
         self.rows.div_ceil(HEIGHT)
     }
 
+    /// Makes room for `rows` rows in all: exactly, never twice the need.
+    fn reserve(&mut self, rows: usize) {
+        let lines = (rows.div_ceil(HEIGHT) * self.layout.panel_bytes()).div_ceil(64);
+        self.lines.reserve_exact(lines.saturating_sub(self.lines.len()));
+    }
+
     fn bytes(&self) -> &[u8] {
         // SAFETY: `Line` is 64 initialised bytes without padding.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * 64) }
@@ -55,6 +61,9 @@ impl Segment {
         self.layout.view(&self.bytes()[index * size..][..size])
     }
 }
+
+/// Panels that make a task worth handing out while rows are packed.
+const PANELS_AT_ONCE: usize = 16;
 
 /// Fills a [`Matrix`] row by row, straight from file bytes.
 #[derive(Debug)]
@@ -79,9 +88,22 @@ impl MatrixBuilder {
         Ok(self)
     }
 
+    /// Makes room for `rows` more rows of the segment last started, so that they are not moved as they arrive
+    /// piece by piece.
+    pub fn reserve(&mut self, rows: usize) {
+        if let Some(segment) = self.matrix.segments.last_mut() {
+            segment.reserve(segment.rows + rows);
+        }
+    }
+
     /// Appends whole rows in ggml block layout (`bytes.len()` a multiple of the row's bytes)
     /// to the segment last started. Rows are repacked as they arrive; nothing else is kept.
     pub fn push_rows(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.push_rows_on(&Pool::new(1), bytes)
+    }
+
+    /// As [`MatrixBuilder::push_rows`], by all workers of `pool`.
+    pub fn push_rows_on(&mut self, pool: &Pool, bytes: &[u8]) -> Result<(), String> {
         let Some(segment) = self.matrix.segments.last_mut() else {
             return Err("rows before a segment was started".to_owned());
         };
@@ -92,17 +114,22 @@ impl MatrixBuilder {
         let added = bytes.len() / row_bytes;
         let rows = segment.rows + added;
         let size = rows.div_ceil(HEIGHT) * segment.layout.panel_bytes();
-        let lines = size.div_ceil(64);
-        // Whole tensors come in one call or a few: reserve exactly, never twice the need.
-        segment.lines.reserve_exact(lines - segment.lines.len());
-        segment.lines.resize(lines, Line([0; 64]));
+        segment.reserve(rows);
+        segment.lines.resize(size.div_ceil(64), Line([0; 64]));
         let layout = segment.layout;
         let panel_bytes = layout.panel_bytes();
-        for (i, row) in bytes.chunks_exact(row_bytes).enumerate() {
-            let at = segment.rows + i;
-            let panel = &mut segment.bytes_mut()[at / HEIGHT * panel_bytes..][..panel_bytes];
-            layout.pack(panel, at % HEIGHT, row);
-        }
+        let (start, first) = (segment.rows, segment.rows / HEIGHT);
+        let panels = &mut segment.bytes_mut()[first * panel_bytes..size];
+        let packed = pool.chunks(panels, PANELS_AT_ONCE * panel_bytes, |task, panels| {
+            let first = first + task * PANELS_AT_ONCE;
+            for (index, panel) in (first..).zip(panels.chunks_exact_mut(panel_bytes)) {
+                for row in start.max(index * HEIGHT)..rows.min((index + 1) * HEIGHT) {
+                    let bytes = &bytes[(row - start) * row_bytes..][..row_bytes];
+                    layout.pack(panel, row % HEIGHT, bytes);
+                }
+            }
+        });
+        packed.map_err(|error| error.to_string())?;
         segment.rows = rows;
         self.matrix.rows += added;
         Ok(())

@@ -47,7 +47,7 @@ pub(super) struct LayerWeights {
 }
 
 impl Weights {
-    /// Reads everything, matrices in parallel.
+    /// Reads everything, in parallel.
     pub(super) fn read(file: &ModelFile, pool: &Pool) -> Result<Self, LoadError> {
         let plan = file.plan().clone();
         let mut wanted = vec![Wanted::new(["token_embd.weight".to_owned()])];
@@ -61,10 +61,14 @@ impl Weights {
             wanted.push(Wanted::new(["ffn_gate", "ffn_up"].map(name)));
             wanted.push(Wanted::new(["ffn_down"].map(name)));
         }
-        // The vocabulary's matrix is by far the largest, so it goes first.
-        pool.chunks(&mut wanted, 1, |_, chunk| {
+        // The vocabulary's matrices are by far the largest: all workers share each of them.
+        let (vocabulary, layers) = wanted.split_at_mut(if plan.tied_output { 1 } else { 2 });
+        for matrix in vocabulary {
+            matrix.read = Some(read_matrix(file, pool, &matrix.segments));
+        }
+        pool.chunks(layers, 1, |_, chunk| {
             for matrix in chunk {
-                matrix.read = Some(read_matrix(file, &matrix.segments));
+                matrix.read = Some(read_matrix(file, pool, &matrix.segments));
             }
         })?;
         let mut matrices = wanted.into_iter().map(Wanted::taken);
@@ -180,21 +184,21 @@ impl Wanted {
     }
 }
 
-fn read_matrix(file: &ModelFile, segments: &[String]) -> Result<Matrix, LoadError> {
+fn read_matrix(file: &ModelFile, pool: &Pool, segments: &[String]) -> Result<Matrix, LoadError> {
     let mut builder: Option<MatrixBuilder> = None;
     let mut piece = Vec::new();
     for name in segments {
         let shape = |why: String| LoadError::Shape { tensor: name.clone(), why };
         let tensor = file.tensor(name).ok_or_else(|| shape("is missing".to_owned()))?;
         let building = builder.get_or_insert_with(|| MatrixBuilder::new(tensor.cols));
-        building.segment(quant(tensor.kind)).map_err(shape)?;
+        building.segment(quant(tensor.kind)).map_err(shape)?.reserve(tensor.rows);
         let rows_at_once =
             (PIECE_BYTES / tensor.row_bytes.max(1)).max(tensor.rows.div_ceil(MOST_PIECES)).max(1);
         for first in (0..tensor.rows).step_by(rows_at_once) {
             let rows = first..tensor.rows.min(first + rows_at_once);
             piece.resize(rows.len() * tensor.row_bytes, 0);
             file.read_rows(name, rows, &mut piece)?;
-            building.push_rows(&piece).map_err(shape)?;
+            building.push_rows_on(pool, &piece).map_err(shape)?;
         }
     }
     builder.map(MatrixBuilder::finish).ok_or_else(|| LoadError::unread("a matrix of no tensors"))
