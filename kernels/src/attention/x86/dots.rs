@@ -102,16 +102,15 @@ unsafe fn dots<E: Element, const R: usize>(
     // SAFETY: the caller's promise.
     unsafe {
         for d in (0..width).step_by(8) {
-            let k = [
-                E::eight(keys[0].add(d)),
-                E::eight(keys[1].add(d)),
-                E::eight(keys[2].add(d)),
-                E::eight(keys[3].add(d)),
-            ];
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let q = _mm256_loadu_ps(queries.add(i * width + d));
-                for (sum, &k) in sums.iter_mut().zip(&k) {
-                    *sum = _mm256_fmadd_ps(q, k, *sum);
+            let mut q = [_mm256_setzero_ps(); R];
+            for (i, q) in q.iter_mut().enumerate() {
+                *q = _mm256_loadu_ps(queries.add(i * width + d));
+            }
+            // One key after the other: with three rows' sums and queries that leaves it the last register.
+            for (j, key) in keys.iter().enumerate() {
+                let k = E::eight(key.add(d));
+                for (sums, &q) in sums.iter_mut().zip(&q) {
+                    sums[j] = _mm256_fmadd_ps(q, k, sums[j]);
                 }
             }
         }
