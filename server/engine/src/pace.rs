@@ -54,13 +54,13 @@ impl Pace {
     /// each further row taken for a prefill token. (In a burst every step carries prefill, while more and more rows
     /// decode: what they cost alone is not measured for a long time.)
     pub fn decode_seconds(&self, rows: usize) -> Option<f64> {
-        let (below, above) = self.decode.around(rows);
-        let more = |(measured, seconds): (usize, f64)| {
-            seconds + (rows - measured) as f64 * self.prefill.unwrap_or(0.0)
-        };
-        match (below.map(more), above) {
-            (Some(estimate), Some((_, most))) => Some(estimate.min(most)),
-            (estimate, above) => estimate.or(above.map(|(_, seconds)| seconds)),
+        let row = self.prefill.unwrap_or(0.0);
+        let more = |(size, seconds): (usize, f64)| seconds + (rows - size) as f64 * row;
+        let estimate = self.decode.below(rows).map(more);
+        let most = self.decode.above(rows).map(|(_, seconds)| seconds);
+        match (estimate, most) {
+            (Some(estimate), Some(most)) => Some(estimate.min(most)),
+            (estimate, most) => estimate.or(most),
         }
     }
 

@@ -67,12 +67,19 @@ impl DecodeCosts {
         }
     }
 
-    /// The sizes measured next to `rows`, below and above it or just it, and their seconds.
-    pub fn around(&self, rows: usize) -> (Option<(usize, f64)>, Option<(usize, f64)>) {
-        let at = cell(rows);
-        let measured = |i: usize| Some((rows_of(i), self.level * self.cells[i]?.seconds));
-        let below = (0..=at).rev().find_map(measured).map(|(size, s)| (size.min(rows), s));
-        (below, (at..CELLS).find_map(measured))
+    /// The largest size measured that is not above `rows`, and its seconds.
+    pub fn below(&self, rows: usize) -> Option<(usize, f64)> {
+        let (size, seconds) = (0..=cell(rows)).rev().find_map(|at| self.measured(at))?;
+        Some((size.min(rows), seconds))
+    }
+
+    /// The smallest size measured that is not below `rows`, and its seconds.
+    pub fn above(&self, rows: usize) -> Option<(usize, f64)> {
+        (cell(rows)..CELLS).find_map(|at| self.measured(at))
+    }
+
+    fn measured(&self, at: usize) -> Option<(usize, f64)> {
+        Some((rows_of(at), self.level * self.cells[at]?.seconds))
     }
 
     /// Seconds to expect of a step of `rows` rows; `None` before this or any smaller size was measured.
