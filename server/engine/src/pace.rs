@@ -52,7 +52,7 @@ impl Pace {
 
     /// Expected seconds of a step of `rows` decode rows alone: measured at this size, or at the next smaller one and
     /// each further row taken for a prefill token. (In a burst every step carries prefill, while more and more rows
-    /// decode: what they cost alone is not measured for a long time.)
+    /// decode: what they cost alone is not measured for a long time, if the burst is the first thing to happen.)
     pub fn decode_seconds(&self, rows: usize) -> Option<f64> {
         let row = self.prefill.unwrap_or(0.0);
         let more = |(size, seconds): (usize, f64)| seconds + (rows - size) as f64 * row;
@@ -60,6 +60,7 @@ impl Pace {
         let most = self.decode.above(rows).map(|(_, seconds)| seconds);
         match (estimate, most) {
             (Some(estimate), Some(most)) => Some(estimate.min(most)),
+            (None, None) => self.prefill.map(|row| (rows as f64 + OVERHEAD) * row),
             (estimate, most) => estimate.or(most),
         }
     }
@@ -138,6 +139,16 @@ mod tests {
         assert_eq!(pace.decode_seconds(32), Some(0.030), "not more than twice as many take");
         assert_eq!(pace.decode_seconds(64), Some(0.030));
         assert!(pace.decode_seconds(100).unwrap() > 0.060);
+    }
+
+    /// An engine's first requests may be a burst: no step without prefill before all prompts are computed.
+    #[test]
+    fn before_any_decode_step_was_measured_prefill_is_not_starved() {
+        let mut pace = Pace::default();
+        pace.record(0, work(4, 4), 0.008);
+        assert!(pace.decode_seconds(1).is_some_and(|seconds| (0.002..0.010).contains(&seconds)));
+        let budget = pace.prefill_budget(2, 20.0, 0.25);
+        assert!(budget > 50.0, "{budget}");
     }
 
     #[test]
