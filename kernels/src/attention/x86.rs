@@ -29,6 +29,27 @@ pub(super) const TILE: usize = 64;
 /// converted first, keys transposed.
 pub(super) const NARROW: usize = 8;
 
+/// Up to [`TILE`] consecutive keys of one head, and their values.
+#[derive(Clone, Copy)]
+struct KeyTile<'a> {
+    keys: Keys<'a>,
+    head: usize,
+    /// Position of the first.
+    start: usize,
+    count: usize,
+}
+
+impl KeyTile<'_> {
+    fn dim(&self) -> usize {
+        self.keys.kv.head_dim()
+    }
+
+    /// The slot of key `i` of the tile.
+    fn slot(&self, i: usize) -> usize {
+        self.keys.slot(self.start + i)
+    }
+}
+
 /// A batch, its shapes checked.
 pub(super) struct Batch<'a> {
     pub(super) isa: Isa,
@@ -176,12 +197,13 @@ impl Batch<'_> {
         let base = sequence.context - sequence.rows + item.rows.start;
         for start in segment.clone().step_by(TILE) {
             let count = TILE.min(segment.end - start);
+            let tile = KeyTile { keys, head: item.kv_head, start, count };
             // SAFETY: the caller's promise.
             unsafe {
                 if narrow {
-                    narrow::scores(dim, rows, keys, item.kv_head, start, count, scratch);
+                    narrow::scores(rows, tile, scratch);
                 } else {
-                    wide::scores(dim, rows, keys, item.kv_head, start, count, scratch);
+                    wide::scores(rows, tile, scratch);
                 }
                 for row in 0..rows {
                     let visible = shape.visible(base + row / group);
@@ -190,18 +212,9 @@ impl Batch<'_> {
                     softmax::row(shape, sequence.bias, start, from..to, row, dim, scratch);
                 }
                 if narrow {
-                    narrow::accumulate(dim, rows, keys, item.kv_head, start, count, scratch);
+                    narrow::accumulate(rows, tile, scratch);
                 } else {
-                    wide::accumulate(
-                        self.isa,
-                        dim,
-                        rows,
-                        keys,
-                        item.kv_head,
-                        start,
-                        count,
-                        scratch,
-                    );
+                    wide::accumulate(self.isa, rows, tile, scratch);
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{SCRATCH, TILE, narrow};
+use super::{KeyTile, SCRATCH, TILE, narrow};
 use crate::attention::{AttentionShape, Keys};
 
 /// Softmax weights of one head's query over the keys in `seen`; `head_dim` is a multiple of 8.
@@ -24,7 +24,7 @@ pub(in crate::attention) unsafe fn weights(
         for start in seen.clone().step_by(TILE) {
             let count = TILE.min(seen.end - start);
             // SAFETY: the caller's promise; the scratch was started for one row.
-            unsafe { narrow::scores(shape.head_dim, 1, keys, kv_head, start, count, scratch) };
+            unsafe { narrow::scores(1, KeyTile { keys, head: kv_head, start, count }, scratch) };
             weights.extend_from_slice(&scratch.scores[..count]);
         }
     });

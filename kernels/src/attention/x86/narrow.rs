@@ -6,76 +6,52 @@ use std::arch::x86_64::{
 };
 
 use super::dots::Element;
-use super::{Scratch, TILE, dots, padded};
+use super::{KeyTile, Scratch, TILE, dots, padded};
 use crate::KvType;
-use crate::attention::Keys;
 
-/// Scores of `rows` rows against the keys at `start..start + count`.
+/// Scores of `rows` rows against the keys of `tile`.
 ///
 /// # Safety
-/// The machine has AVX2, FMA and F16C; `dim` is a multiple of 8; the scratch was started with `dim` and `rows`.
+/// The machine has AVX2, FMA and F16C; dimensions are a multiple of 8; the scratch was started with them and `rows`.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn scores(
-    dim: usize,
-    rows: usize,
-    keys: Keys<'_>,
-    head: usize,
-    start: usize,
-    count: usize,
-    scratch: &mut Scratch,
-) {
+pub(super) unsafe fn scores(rows: usize, tile: KeyTile<'_>, scratch: &mut Scratch) {
     // SAFETY: the caller's promise, and the elements are of the cache's type.
     unsafe {
-        match keys.kv.kind() {
-            KvType::F16 => scores_of::<u16>(dim, rows, keys, head, start, count, scratch),
-            KvType::Int8 => scores_of::<i8>(dim, rows, keys, head, start, count, scratch),
+        match tile.keys.kv.kind() {
+            KvType::F16 => scores_of::<u16>(rows, tile, scratch),
+            KvType::Int8 => scores_of::<i8>(rows, tile, scratch),
         }
     }
-    scratch.scale_scores(rows, start..start + count, |at| keys.kv.key_scale(head, keys.slot(at)));
+    scratch.scale_scores(rows, tile.count, |i| tile.keys.kv.key_scale(tile.head, tile.slot(i)));
 }
 
 /// # Safety
 /// As [`scores`], and the cache keeps `E`.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn scores_of<E: Element>(
-    dim: usize,
-    rows: usize,
-    keys: Keys<'_>,
-    head: usize,
-    start: usize,
-    count: usize,
-    scratch: &mut Scratch,
-) {
+unsafe fn scores_of<E: Element>(rows: usize, tile: KeyTile<'_>, scratch: &mut Scratch) {
+    let dim = tile.dim();
     let mut elements = [std::ptr::null::<E>(); TILE];
-    for (i, key) in elements[..count].iter_mut().enumerate() {
-        *key = keys.kv.key_elements(head, keys.slot(start + i)).cast();
+    for (i, key) in elements[..tile.count].iter_mut().enumerate() {
+        *key = tile.keys.kv.key_elements(tile.head, tile.slot(i)).cast();
     }
     let queries = scratch.queries[..rows * dim].as_ptr();
     let scores = scratch.scores[..rows * TILE].as_mut_ptr();
     // SAFETY: keys and queries have `dim` elements; each row has room for a tile of scores.
-    unsafe { dots::rows(dim, rows, &elements[..count], queries, scores) };
+    unsafe { dots::rows(dim, rows, &elements[..tile.count], queries, scores) };
 }
 
-/// Adds the weighted values at `start..start + count` to the sums of `rows` rows.
+/// Adds the weighted values of `tile` to the sums of `rows` rows.
 ///
 /// # Safety
 /// As [`scores`].
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn accumulate(
-    dim: usize,
-    rows: usize,
-    keys: Keys<'_>,
-    head: usize,
-    start: usize,
-    count: usize,
-    scratch: &mut Scratch,
-) {
-    scratch.scale_scores(rows, start..start + count, |at| keys.kv.value_scale(head, keys.slot(at)));
+pub(super) unsafe fn accumulate(rows: usize, tile: KeyTile<'_>, scratch: &mut Scratch) {
+    scratch.scale_scores(rows, tile.count, |i| tile.keys.kv.value_scale(tile.head, tile.slot(i)));
     // SAFETY: the caller's promise, and the elements are of the cache's type.
     unsafe {
-        match keys.kv.kind() {
-            KvType::F16 => accumulate_of::<u16>(dim, rows, keys, head, start, count, scratch),
-            KvType::Int8 => accumulate_of::<i8>(dim, rows, keys, head, start, count, scratch),
+        match tile.keys.kv.kind() {
+            KvType::F16 => accumulate_of::<u16>(rows, tile, scratch),
+            KvType::Int8 => accumulate_of::<i8>(rows, tile, scratch),
         }
     }
 }
@@ -83,20 +59,13 @@ pub(super) unsafe fn accumulate(
 /// # Safety
 /// As [`accumulate`], and the cache keeps `E`.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn accumulate_of<E: Element>(
-    dim: usize,
-    rows: usize,
-    keys: Keys<'_>,
-    head: usize,
-    start: usize,
-    count: usize,
-    scratch: &mut Scratch,
-) {
+unsafe fn accumulate_of<E: Element>(rows: usize, tile: KeyTile<'_>, scratch: &mut Scratch) {
+    let dim = tile.dim();
     let mut values = [std::ptr::null::<E>(); TILE];
-    for (i, value) in values[..count].iter_mut().enumerate() {
-        *value = keys.kv.value_elements(head, keys.slot(start + i)).cast();
+    for (i, value) in values[..tile.count].iter_mut().enumerate() {
+        *value = tile.keys.kv.value_elements(tile.head, tile.slot(i)).cast();
     }
-    let values = &values[..count];
+    let values = &values[..tile.count];
     let mut row = 0;
     while row < rows {
         let taken = match rows - row {

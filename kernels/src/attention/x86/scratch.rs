@@ -1,7 +1,5 @@
 //! What a worker keeps while it goes over the keys of an item.
 
-use std::ops::Range;
-
 use super::TILE;
 use crate::attention::plan::ROWS;
 use crate::tile;
@@ -76,17 +74,17 @@ impl Scratch {
         padding.fill(0.0);
     }
 
-    /// Multiplies the scores, or weights, of `rows` rows by the scales of the keys `keys` of a tile, if they have any.
+    /// Multiplies the scores, or weights, of `rows` rows by the scales of a tile's `count` keys, if they have any.
     pub(super) fn scale_scores(
         &mut self,
         rows: usize,
-        keys: Range<usize>,
+        count: usize,
         scale: impl Fn(usize) -> Option<f32>,
     ) {
-        // Keys past the end count: their scores are numbers too.
+        // Scores past the end become zeros; the softmax hides them whatever they are.
         let mut scales = [0.0; TILE];
-        for (to, key) in scales.iter_mut().zip(keys) {
-            let Some(scale) = scale(key) else { return };
+        for (i, to) in scales[..count].iter_mut().enumerate() {
+            let Some(scale) = scale(i) else { return };
             *to = scale;
         }
         for scores in self.scores.chunks_exact_mut(TILE).take(rows) {

@@ -5,28 +5,21 @@ use std::arch::x86_64::_mm256_storeu_ps;
 use half::f16;
 
 use super::dots::Element;
-use super::{Scratch, TILE, dots, lanes, padded};
-use crate::attention::Keys;
+use super::{KeyTile, Scratch, TILE, dots, lanes, padded};
+use crate::Isa;
 use crate::kv::Vector;
-use crate::{Isa, tile};
+use crate::tile::{WIDTH, multiplier};
 
-/// Scores of `rows` rows against the keys at `start..start + count`.
+/// Scores of `rows` rows against the keys of `tile`.
 ///
 /// # Safety
-/// The machine has AVX2, FMA and F16C; the scratch was started with `dim` and `rows`.
+/// The machine has AVX2, FMA and F16C; the scratch was started with the dimensions and `rows`.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn scores(
-    dim: usize,
-    rows: usize,
-    keys: Keys<'_>,
-    head: usize,
-    start: usize,
-    count: usize,
-    scratch: &mut Scratch,
-) {
+pub(super) unsafe fn scores(rows: usize, tile: KeyTile<'_>, scratch: &mut Scratch) {
+    let (dim, count) = (tile.dim(), tile.count);
     let width = lanes(dim);
     for i in 0..count {
-        let key = keys.kv.key(head, keys.slot(start + i));
+        let key = tile.keys.kv.key(tile.head, tile.slot(i));
         widen(key, &mut scratch.keys[i * width..][..dim]);
         scratch.keys[i * width + dim..][..width - dim].fill(0.0);
     }
@@ -36,34 +29,25 @@ pub(super) unsafe fn scores(
     let scores = scratch.scores[..rows * TILE].as_mut_ptr();
     // SAFETY: keys and queries are `width` long; each row has room for a tile of scores.
     unsafe { dots::rows(width, rows, &from[..count], queries, scores) };
-    scratch.scale_scores(rows, start..start + count, |at| keys.kv.key_scale(head, keys.slot(at)));
+    scratch.scale_scores(rows, tile.count, |i| tile.keys.kv.key_scale(tile.head, tile.slot(i)));
 }
 
-/// Adds the weighted values at `start..start + count` to the sums of `rows` rows.
+/// Adds the weighted values of `tile` to the sums of `rows` rows.
 ///
 /// # Safety
 /// As [`scores`].
 #[target_feature(enable = "avx2,fma,f16c")]
-#[expect(clippy::too_many_arguments, reason = "plain sizes, as every kernel takes")]
-pub(super) unsafe fn accumulate(
-    isa: Isa,
-    dim: usize,
-    rows: usize,
-    keys: Keys<'_>,
-    head: usize,
-    start: usize,
-    count: usize,
-    scratch: &mut Scratch,
-) {
-    scratch.scale_scores(rows, start..start + count, |at| keys.kv.value_scale(head, keys.slot(at)));
+pub(super) unsafe fn accumulate(isa: Isa, rows: usize, tile: KeyTile<'_>, scratch: &mut Scratch) {
+    scratch.scale_scores(rows, tile.count, |i| tile.keys.kv.value_scale(tile.head, tile.slot(i)));
+    let (dim, count) = (tile.dim(), tile.count);
     let width = padded(dim);
     for i in 0..count {
-        let value = keys.kv.value(head, keys.slot(start + i));
+        let value = tile.keys.kv.value(tile.head, tile.slot(i));
         widen(value, &mut scratch.values[i * width..][..dim]);
         scratch.values[i * width + dim..][..width - dim].fill(0.0);
     }
-    let multiply = tile::multiplier(isa);
-    for first in (0..width).step_by(tile::WIDTH) {
+    let multiply = multiplier(isa);
+    for first in (0..width).step_by(WIDTH) {
         // SAFETY: the scratch holds `rows` weights and sums, and `count` values of `width`.
         unsafe {
             multiply(
