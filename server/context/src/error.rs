@@ -42,4 +42,10 @@ pub enum ContextError {
         /// What the model said.
         message: String,
     },
+    /// The embedding model failed.
+    #[error("embedding: {message}")]
+    Embedder {
+        /// What the model said.
+        message: String,
+    },
 }

@@ -16,6 +16,7 @@
 pub mod cite;
 mod compress;
 mod document;
+mod embedder;
 mod error;
 mod fill;
 mod index;
@@ -29,6 +30,7 @@ mod select;
 pub use cite::{Citation, Citer, Source};
 pub use compress::{Compressed, compress};
 pub use document::{Document, Format, Span};
+pub use embedder::Embedder;
 pub use error::ContextError;
 pub use language::LanguageModel;
 pub use pack::{Packed, Piece};

@@ -139,6 +139,7 @@ fn context(error: ContextError, message: String) -> Status {
         ContextError::Model { .. } => {
             engine(&EngineError::DeadlineExceeded, "the deadline passed".to_owned())
         }
+        ContextError::Embedder { message: what } => internal(&what),
     }
 }
 
