@@ -12,6 +12,7 @@ use crate::boot::Serving;
 mod answer;
 mod compression;
 mod gate;
+mod hints;
 mod inference;
 mod models;
 mod offsets;

@@ -52,9 +52,14 @@ impl LanguageModel for Counting<'_> {
     }
 
     fn prompt_tokens(&self, context: &str) -> Result<u32, ContextError> {
+        self.proceed()?;
+        Ok(u32::try_from(self.frame.count(context)).unwrap_or(u32::MAX))
+    }
+
+    fn proceed(&self) -> Result<(), ContextError> {
         if self.cancelled.is_set() || Instant::now() >= self.deadline {
             return Err(ContextError::Model { message: "nobody waits for it any more".to_owned() });
         }
-        Ok(u32::try_from(self.frame.count(context)).unwrap_or(u32::MAX))
+        Ok(())
     }
 }

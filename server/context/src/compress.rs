@@ -1,18 +1,32 @@
 //! The pipeline: documents, a policy and a model's counts become a packed context and its report.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::fill::{Fill, Filled};
-use crate::index::{Index, Place};
+use crate::hints::{self, Marks};
 use crate::language::Counter;
 use crate::pack::{self, pack};
+use crate::prepared::{Prepared, PreparedCache, PreparedKey};
 use crate::report::{dropped, kept_units, kept_whole};
-use crate::segment::{Segments, segment};
-use crate::select::{self, Unit};
+use crate::select::{self, Candidates, Unit};
 use crate::{
-    Budget, ContextError, Document, LanguageModel, Mode, Packed, Policy, Report, StageTimes,
+    Budget, ContextError, Document, Embedder, LanguageModel, Mode, Packed, Policy, Report,
+    StageTimes,
 };
+
+/// What a compression may use beside the language model.
+#[derive(Clone, Copy, Default)]
+pub struct Tools<'a> {
+    /// Makes vectors of sentences and questions. Without one, or where it fails, words alone decide, and a warning of
+    /// the report says so.
+    pub embedder: Option<&'a dyn Embedder>,
+    /// Documents prepared before.
+    pub cache: Option<&'a PreparedCache>,
+    /// Whose documents they are: nobody finds in the cache what another had prepared.
+    pub tenant: &'a str,
+}
 
 /// What came of a compression.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +39,7 @@ pub struct Compressed {
 
 /// Makes the context of a prompt from `documents` as `policy` says. `limit`: most tokens of the whole prompt that
 /// the model takes (`None`: no limit). Pure computation, no clock but for [`StageTimes`]: the same arguments give
-/// the same context. Blocks the thread for as long as counting takes.
+/// the same context, whatever the cache holds. Blocks the thread for as long as counting and embedding take.
 ///
 /// # Errors
 /// Each of [`ContextError`]; nothing is shortened beyond what the policy asks.
@@ -34,8 +48,18 @@ pub fn compress(
     policy: &Policy,
     limit: Option<u32>,
     model: &dyn LanguageModel,
+    tools: Tools<'_>,
 ) -> Result<Compressed, ContextError> {
     policy.check()?;
+    documents.iter().try_for_each(hints::check)?;
+    let excludes = documents.iter().find(|document| hints::excludes(document));
+    if let Some(document) = excludes.filter(|_| policy.mode == Mode::None) {
+        return Err(ContextError::Hint {
+            document: document.id.clone(),
+            field: "hints",
+            message: "leaving spans out takes a policy that allows it".to_owned(),
+        });
+    }
     let counter = Counter::new(model)?;
     let start = Instant::now();
     let everything = pack(documents, pack::wholes(documents, |_| true));
@@ -43,7 +67,7 @@ pub fn compress(
     let prompt_tokens = counter.prompt(&everything.text)?;
     let tokens_before = prompt_tokens.saturating_sub(counter.base);
     let over = limit.filter(|&limit| prompt_tokens > limit);
-    let request = Request { documents, policy, counter: &counter, tokens_before };
+    let request = Request { documents, policy, counter: &counter, tools, tokens_before };
 
     if policy.mode == Mode::None {
         return match over {
@@ -73,7 +97,8 @@ pub fn compress(
             "the policy allows {asked} context tokens, the model's limit leaves {room}"
         ));
     }
-    if tokens_before <= budget && policy.top_k.is_none() && policy.min_score.is_none() {
+    let all = policy.top_k.is_none() && policy.min_score.is_none() && excludes.is_none();
+    if tokens_before <= budget && all {
         let reason = format!("everything fits: {tokens_before} of {budget} context tokens");
         return Ok(request.whole(everything, prompt_tokens, budget, times, reason));
     }
@@ -86,6 +111,7 @@ struct Request<'a> {
     documents: &'a [Document],
     policy: &'a Policy,
     counter: &'a Counter<'a>,
+    tools: Tools<'a>,
     tokens_before: u32,
 }
 
@@ -99,7 +125,7 @@ impl Request<'_> {
         times: StageTimes,
         reason: String,
     ) -> Compressed {
-        let kept = kept_whole(self.documents, self.counter, |_| true);
+        let wholes = pack::wholes(self.documents, |_| true);
         let report = Report {
             mode: self.policy.mode,
             reason,
@@ -107,7 +133,7 @@ impl Request<'_> {
             tokens_after: self.tokens_before,
             prompt_tokens,
             budget_tokens: budget,
-            kept,
+            kept: kept_whole(self.documents, self.counter, wholes),
             dropped: Vec::new(),
             times: StageTimes { count: self.counter.seconds(), ..times },
             warnings: Vec::new(),
@@ -122,29 +148,35 @@ impl Request<'_> {
         times: &mut StageTimes,
         mut warnings: Vec<String>,
     ) -> Result<Compressed, ContextError> {
-        let clock = Instant::now();
-        let segments: Vec<Segments> =
-            self.documents.iter().map(|d| segment(&d.text, d.format)).collect();
-        times.segment = clock.elapsed().as_secs_f64();
+        let (prepared, question) = self.prepare(times, &mut warnings)?;
+        let prepared: Vec<&Prepared> = prepared.iter().map(Arc::as_ref).collect();
 
         let clock = Instant::now();
-        let index = index(self.documents, &segments);
-        let (units, ranges) = units(segments);
-        times.index = clock.elapsed().as_secs_f64();
-
-        let clock = Instant::now();
-        let pinned: Vec<bool> = self.documents.iter().map(|document| document.pinned).collect();
-        let ranking = select::rank(&index, &units, &pinned, self.policy);
+        let (units, ranges) = units(&prepared);
+        let kept_whole_of = |document: &Document| document.pinned && !hints::excludes(document);
+        let pinned: Vec<bool> = self.documents.iter().map(kept_whole_of).collect();
+        let marks = Marks::new(self.documents, &units, &pinned);
+        let candidates = Candidates {
+            documents: &prepared,
+            units: &units,
+            marks: &marks,
+            question: question.as_deref(),
+        };
+        let ranking = select::rank(&candidates, self.policy);
         times.select = clock.elapsed().as_secs_f64();
 
         let (clock, counted) = (Instant::now(), self.counter.seconds());
         let bytes: usize = self.documents.iter().map(|document| document.text.len()).sum();
+        let wholes = pack::wholes(self.documents, kept_whole_of);
         let fill = Fill {
             documents: self.documents,
+            prepared: &prepared,
             units: &units,
             ranges: &ranges,
-            index: &index,
+            wholes: &wholes,
+            marks: &marks,
             ranking: &ranking,
+            order: self.policy.order,
             counter: self.counter,
             budget,
             top_k: self.policy.top_k.map_or(usize::MAX, |k| k as usize),
@@ -154,9 +186,10 @@ impl Request<'_> {
         let filled = fill.run()?;
         times.pack += clock.elapsed().as_secs_f64() - (self.counter.seconds() - counted);
 
-        if ranking.order.is_empty() && units.iter().any(|unit| !pinned[unit.document]) {
+        let best = ranking.order.first().map(|&best| ranking.scores[best]);
+        if best.is_none() && (0..units.len()).any(|unit| marks.is_free(unit)) {
             warnings.push("no sentence reaches min_score; none was chosen".to_owned());
-        } else if ranking.order.first().is_some_and(|&best| ranking.scores[best].share == 0.0) {
+        } else if best.is_some_and(|best| best.relevance == 0.0) {
             warnings.push(
                 "no word of the question occurs in the documents; they are kept from the beginning"
                     .to_owned(),
@@ -172,14 +205,15 @@ impl Request<'_> {
             ));
         }
         let Filled { chosen, packed, prompt_tokens, .. } = filled;
-        let mut kept = kept_whole(self.documents, self.counter, |document| document.pinned);
+        let mut kept = kept_whole(self.documents, self.counter, wholes);
         kept.extend(kept_units(self.documents, &units, &ranges, &ranking.scores, &chosen));
         kept.sort_by_key(|kept| kept.span);
         let of = units.iter().filter(|unit| !pinned[unit.document]).count();
+        let by = if ranking.dense { "words and meaning" } else { "words" };
         let report = Report {
             mode: Mode::Retrieve,
             reason: format!(
-                "kept the {} of {of} sentences that serve the question best within {budget} context tokens",
+                "kept the {} of {of} sentences that serve the question best, by {by}, within {budget} context tokens",
                 chosen.len(),
             ),
             tokens_before: self.tokens_before,
@@ -193,44 +227,69 @@ impl Request<'_> {
         };
         Ok(Compressed { context: packed, report })
     }
+
+    /// Every document prepared, and the question's vector if all of them have vectors.
+    fn prepare(
+        &self,
+        times: &mut StageTimes,
+        warnings: &mut Vec<String>,
+    ) -> Result<(Vec<Arc<Prepared>>, Option<Vec<f32>>), ContextError> {
+        let wanted = self.policy.dense_weight != Some(0.0);
+        let Some(embedder) = self.tools.embedder.filter(|_| wanted) else {
+            if wanted {
+                warnings.push("there is no embedder: words alone decided".to_owned());
+            }
+            return Ok((self.prepare_with(None, times)?, None));
+        };
+        let embedded = self.prepare_with(Some(embedder), times).and_then(|prepared| {
+            let clock = Instant::now();
+            let mut question = Vec::with_capacity(embedder.dimensions());
+            embedder.embed(&[&self.policy.query], &mut question)?;
+            times.embed += clock.elapsed().as_secs_f64();
+            Ok((prepared, question))
+        });
+        match embedded {
+            Ok((prepared, question)) => Ok((prepared, Some(question))),
+            Err(ContextError::Embedder { message }) => {
+                warnings.push(format!("the embedder failed ({message}): words alone decided"));
+                Ok((self.prepare_with(None, times)?, None))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn prepare_with(
+        &self,
+        embedder: Option<&dyn Embedder>,
+        times: &mut StageTimes,
+    ) -> Result<Vec<Arc<Prepared>>, ContextError> {
+        let maker = embedder.map_or("", |embedder| embedder.identity());
+        let prepare = |document: &Document| {
+            self.counter.proceed()?;
+            let key = PreparedKey::new(self.tools.tenant, document, maker);
+            if let Some(kept) = self.tools.cache.and_then(|cache| cache.get(&key)) {
+                return Ok(kept);
+            }
+            let mut proceed = || self.counter.proceed();
+            let prepared = Prepared::timed(document, embedder, &mut proceed, times)?;
+            let prepared = Arc::new(prepared);
+            if let Some(cache) = self.tools.cache {
+                cache.put(key, Arc::clone(&prepared));
+            }
+            Ok(prepared)
+        };
+        self.documents.iter().map(prepare).collect()
+    }
 }
 
-/// All sentences in order, and each document's range of them. Numbers become unique over all documents.
-fn units(segments: Vec<Segments>) -> (Vec<Unit>, Vec<Range<usize>>) {
-    let mut units: Vec<Unit> = Vec::with_capacity(segments.iter().map(|s| s.sentences.len()).sum());
-    let mut ranges = Vec::with_capacity(segments.len());
-    for (document, segments) in segments.into_iter().enumerate() {
+/// All sentences in order, and each document's range of them.
+fn units<'a>(documents: &[&'a Prepared]) -> (Vec<Unit<'a>>, Vec<Range<usize>>) {
+    let mut units = Vec::with_capacity(documents.iter().map(|d| d.sentences.len()).sum());
+    let mut ranges = Vec::with_capacity(documents.len());
+    for (document, prepared) in documents.iter().enumerate() {
         let first = units.len();
-        units.extend(segments.sentences.into_iter().map(|sentence| Unit { document, sentence }));
+        units.extend(prepared.sentences.iter().map(|sentence| Unit { document, sentence }));
         ranges.push(first..units.len());
     }
     (units, ranges)
-}
-
-/// Indexes every sentence with its document's title and the headings it stands under.
-fn index(documents: &[Document], segments: &[Segments]) -> Index {
-    let mut index = Index::default();
-    let (mut sections, mut chunks) = (0, 0);
-    for (document, (source, cut)) in documents.iter().zip(segments).enumerate() {
-        for mut section in cut.sections.iter() {
-            let mut headings = vec![source.title.as_deref().unwrap_or("")];
-            headings.push(&source.text[section.heading.clone()]);
-            while let Some(parent) = section.parent {
-                section = &cut.sections[parent];
-                headings.push(&source.text[section.heading.clone()]);
-            }
-            index.push_section(headings);
-        }
-        for sentence in &cut.sentences {
-            let place = Place {
-                document,
-                section: sections + sentence.section,
-                chunk: chunks + sentence.chunk,
-            };
-            index.push(&source.text[sentence.span.clone()], place);
-        }
-        sections += cut.sections.len();
-        chunks += cut.chunks;
-    }
-    index
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::Hint;
+
 /// How a document's text is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
@@ -13,7 +15,7 @@ pub enum Format {
 }
 
 /// One document of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Document {
     /// The caller's name for it. Not interpreted here: results refer to documents by their place in the request.
     pub id: String,
@@ -28,6 +30,26 @@ pub struct Document {
     pub metadata: BTreeMap<String, String>,
     /// Kept whole whatever the question is; an error if the budget is too small for it.
     pub pinned: bool,
+    /// How much its sentences count, from 1 / [`MAX_WEIGHT`](crate::MAX_WEIGHT) to it; 1 is as any other.
+    pub weight: f32,
+    /// What is said about parts of it. Spans must lie within the text and not overlap.
+    pub hints: Vec<Hint>,
+}
+
+impl Default for Document {
+    /// Empty, of the usual weight.
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            title: None,
+            text: String::new(),
+            format: Format::default(),
+            metadata: BTreeMap::new(),
+            pinned: false,
+            weight: 1.0,
+            hints: Vec::new(),
+        }
+    }
 }
 
 /// Bytes `start..end` of a document's text, always on character boundaries.

@@ -20,10 +20,12 @@ pub enum ContextError {
         /// Context tokens that may be spent.
         budget: u32,
     },
-    /// The pinned documents alone take more than the budget.
-    #[error("the budget is {budget} context tokens, the pinned documents take {needed}")]
+    /// What must be kept takes more than the budget by itself.
+    #[error(
+        "the budget is {budget} context tokens, pinned documents and protected spans take {needed}"
+    )]
     PinnedTooLarge {
-        /// Context tokens of the pinned documents.
+        /// Context tokens of the pinned documents and protected spans.
         needed: u32,
         /// Context tokens that may be spent.
         budget: u32,
@@ -34,6 +36,16 @@ pub enum ContextError {
         /// Name of the field in [`Policy`](crate::Policy).
         field: &'static str,
         /// What is wrong with it, to be read after the field's name.
+        message: String,
+    },
+    /// A weight or a hint of a document is out of range.
+    #[error("document {document:?}: {field}: {message}")]
+    Hint {
+        /// [`Document::id`](crate::Document::id).
+        document: String,
+        /// Name of the field in [`Document`](crate::Document).
+        field: &'static str,
+        /// What is wrong with it.
         message: String,
     },
     /// The language model could not count a prompt.

@@ -1,5 +1,6 @@
 //! The budget is spent: best sentences first, by estimate, then measured on the real prompt and put right.
 
+mod arrange;
 mod duplicates;
 #[cfg(test)]
 mod tests;
@@ -7,11 +8,14 @@ mod tests;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use crate::index::Index;
+use crate::hints::Marks;
+use crate::index::terms::Term;
 use crate::language::Counter;
-use crate::pack::{self, GAP, Packed, header, pack};
+use crate::pack::{GAP, Packed, header, pack};
+use crate::prepared::Prepared;
 use crate::select::{Ranking, Unit, leans_on_previous};
-use crate::{ContextError, Document, Span};
+use crate::{ContextError, Document, Order, Span};
+use arrange::{Passage, arrange};
 use duplicates::Kept;
 
 /// Sentences in a row that no longer fit before the budget counts as spent.
@@ -24,11 +28,15 @@ const MAX_SMALLEST: usize = 16;
 /// What the filling works on.
 pub(crate) struct Fill<'a> {
     pub(crate) documents: &'a [Document],
-    pub(crate) units: &'a [Unit],
+    pub(crate) prepared: &'a [&'a Prepared],
+    pub(crate) units: &'a [Unit<'a>],
     /// Each document's units.
     pub(crate) ranges: &'a [Range<usize>],
-    pub(crate) index: &'a Index,
+    /// Documents kept whole; their units are not chosen.
+    pub(crate) wholes: &'a [Span],
+    pub(crate) marks: &'a Marks,
     pub(crate) ranking: &'a Ranking,
+    pub(crate) order: Order,
     pub(crate) counter: &'a Counter<'a>,
     /// Most context tokens.
     pub(crate) budget: u32,
@@ -43,7 +51,7 @@ pub(crate) struct Fill<'a> {
 /// What is kept, and what it costs.
 #[derive(Debug)]
 pub(crate) struct Filled {
-    /// Units kept, in order; those of pinned documents are not among them.
+    /// Units kept, in order; those of documents kept whole are not among them.
     pub(crate) chosen: Vec<Chosen>,
     /// Sentences left out because they repeat a kept one.
     pub(crate) duplicates: usize,
@@ -58,23 +66,31 @@ pub(crate) struct Chosen {
     pub(crate) unit: usize,
     /// Tokens of its text by itself.
     pub(crate) tokens: u32,
-    /// Kept for the sake of the next unit.
-    pub(crate) antecedent: bool,
+    pub(crate) reason: Reason,
+}
+
+/// Why a unit is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Its rank.
+    Rank,
+    /// The next unit leans on it.
+    Antecedent,
+    /// The caller says so.
+    Protected,
 }
 
 impl Fill<'_> {
     /// Spends the budget.
     pub(crate) fn run(&self) -> Result<Filled, ContextError> {
         let mut state = State::new(self);
-        let pinned = self.measure(&state)?;
-        if pinned.tokens > self.budget {
-            return Err(ContextError::PinnedTooLarge {
-                needed: pinned.tokens,
-                budget: self.budget,
-            });
+        self.marks.protected().for_each(|unit| state.protect(unit));
+        let must = self.measure(&state)?;
+        if must.tokens > self.budget {
+            return Err(ContextError::PinnedTooLarge { needed: must.tokens, budget: self.budget });
         }
-        state.estimate = i64::from(pinned.tokens);
-        let mut measured = pinned;
+        state.estimate = i64::from(must.tokens);
+        let mut measured = must;
         // How far the estimate was off at the last measurement.
         let mut bias = 0;
         for _ in 0..MAX_ROUNDS {
@@ -92,6 +108,7 @@ impl Fill<'_> {
             bias = i64::from(measured.tokens) - state.estimate;
         }
         if measured.packed.text.is_empty() && !self.ranking.order.is_empty() {
+            // Nothing is protected either, or it would be in the text.
             measured = self.smallest(&mut state)?;
         }
         Ok(Filled {
@@ -121,6 +138,12 @@ impl Fill<'_> {
         Err(ContextError::BudgetTooSmall { needed, budget: self.budget })
     }
 
+    /// The terms of a unit.
+    fn terms(&self, unit: usize) -> &[Term] {
+        let document = self.units[unit].document;
+        self.prepared[document].index.terms(unit - self.ranges[document].start)
+    }
+
     /// Packs what is chosen and counts it exactly.
     fn measure(&self, state: &State<'_>) -> Result<Measured, ContextError> {
         let packed = pack(self.documents, self.passages(&state.chosen));
@@ -132,9 +155,12 @@ impl Fill<'_> {
         })
     }
 
-    /// Pinned documents and runs of chosen units, in order. A document all of whose units are chosen is whole.
+    /// Documents kept whole and runs of chosen units, as the order asked for has them. A document all of whose units are
+    /// chosen is whole.
     fn passages(&self, chosen: &BTreeSet<usize>) -> Vec<Span> {
-        let mut passages = pack::wholes(self.documents, |document| document.pinned);
+        // What is kept whatever the question stands first where the best does.
+        let mut passages: Vec<Passage> =
+            self.wholes.iter().map(|&span| Passage { span, value: f32::INFINITY }).collect();
         let mut units = chosen.iter().copied().peekable();
         while let Some(first) = units.next() {
             let document = self.units[first].document;
@@ -149,10 +175,13 @@ impl Fill<'_> {
             } else {
                 (self.units[first].sentence.span.start, self.units[last].sentence.span.end)
             };
-            passages.push(Span { document, start, end });
+            let value = |unit: usize| self.ranking.scores[unit].value;
+            passages.push(Passage {
+                span: Span { document, start, end },
+                value: (first..=last).map(value).fold(f32::NEG_INFINITY, f32::max),
+            });
         }
-        passages.sort_unstable();
-        passages
+        arrange(passages, self.order, self.documents.len() == 1)
     }
 }
 
@@ -169,7 +198,8 @@ struct State<'a> {
     fill: &'a Fill<'a>,
     chosen: BTreeSet<usize>,
     antecedents: BTreeSet<usize>,
-    /// Chosen units in the order of their choice, best first.
+    protected: BTreeSet<usize>,
+    /// Chosen units, but for protected ones, in the order of their choice, best first.
     order: Vec<usize>,
     /// Units that did not fit when measured, or repeat another.
     rejected: BTreeSet<usize>,
@@ -190,6 +220,7 @@ impl<'a> State<'a> {
             fill,
             chosen: BTreeSet::new(),
             antecedents: BTreeSet::new(),
+            protected: BTreeSet::new(),
             order: Vec::new(),
             rejected: BTreeSet::new(),
             duplicates: 0,
@@ -219,7 +250,7 @@ impl<'a> State<'a> {
                 misses += 1;
                 continue;
             }
-            if self.kept.repeats(self.fill.index.terms(unit)) {
+            if self.kept.repeats(self.fill.terms(unit)) {
                 self.rejected.insert(unit);
                 self.duplicates += 1;
                 continue;
@@ -243,7 +274,7 @@ impl<'a> State<'a> {
             self.chosen.remove(&unit);
             self.antecedents.remove(&unit);
             self.in_document[self.fill.units[unit].document] -= 1;
-            self.kept.pop(self.fill.index.terms(unit));
+            self.kept.pop(self.fill.terms(unit));
             self.estimate -= self.cost(unit);
             self.rejected.insert(unit);
             removed += 1;
@@ -252,19 +283,31 @@ impl<'a> State<'a> {
 
     fn add(&mut self, unit: usize) {
         self.estimate += self.cost(unit);
-        self.chosen.insert(unit);
         self.order.push(unit);
+        self.keep(unit);
+    }
+
+    /// Keeps a unit for good.
+    fn protect(&mut self, unit: usize) {
+        self.protected.insert(unit);
+        self.keep(unit);
+    }
+
+    fn keep(&mut self, unit: usize) {
+        self.chosen.insert(unit);
         self.in_document[self.fill.units[unit].document] += 1;
-        self.kept.push(self.fill.index.terms(unit));
+        self.kept.push(self.fill.terms(unit));
     }
 
     /// The sentence before, if `unit` leans on it and it is not chosen yet.
     fn antecedent(&self, unit: usize) -> Option<usize> {
         let previous = unit.checked_sub(1)?;
-        let (before, this) = (&self.fill.units[previous], &self.fill.units[unit]);
+        let (before, this) = (self.fill.units[previous], self.fill.units[unit]);
         let near =
             before.document == this.document && before.sentence.section == this.sentence.section;
-        let free = !self.chosen.contains(&previous) && !before.sentence.heading;
+        let free = self.fill.marks.is_free(previous)
+            && !self.chosen.contains(&previous)
+            && !before.sentence.heading;
         let text = &self.fill.documents[this.document].text[this.sentence.span.clone()];
         (self.fill.antecedents && near && free && leans_on_previous(text)).then_some(previous)
     }
@@ -275,7 +318,13 @@ impl<'a> State<'a> {
         let chosen = |unit| Chosen {
             unit,
             tokens: self.count(unit),
-            antecedent: self.antecedents.contains(&unit),
+            reason: if self.protected.contains(&unit) {
+                Reason::Protected
+            } else if self.antecedents.contains(&unit) {
+                Reason::Antecedent
+            } else {
+                Reason::Rank
+            },
         };
         units.into_iter().map(chosen).collect()
     }
@@ -283,8 +332,8 @@ impl<'a> State<'a> {
     /// Tokens of a unit by itself, counted when first asked for.
     fn count(&mut self, unit: usize) -> u32 {
         let fill = self.fill;
-        let Unit { document, sentence } = &fill.units[unit];
-        let text = &fill.documents[*document].text[sentence.span.clone()];
+        let Unit { document, sentence } = fill.units[unit];
+        let text = &fill.documents[document].text[sentence.span.clone()];
         *self.counts[unit].get_or_insert_with(|| fill.counter.count(text))
     }
 

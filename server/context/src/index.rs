@@ -2,7 +2,8 @@
 //!
 //! Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009). A sentence is the
 //! document of the formula; its title and headings and its neighbours are further fields in the manner of BM25F:
-//! their occurrences count, weighted, towards a term's frequency before it saturates.
+//! their occurrences count, weighted, towards a term's frequency before it saturates. Where what is asked for is
+//! spread over a passage, the whole surroundings take the sentence's place: see [`Scores::around`].
 
 pub(crate) mod terms;
 #[cfg(test)]
@@ -15,6 +16,8 @@ use terms::{Term, content_terms};
 
 /// How fast repeated terms saturate.
 const K1: f32 = 1.2;
+/// As [`K1`], over the surroundings of a sentence.
+const K_AROUND: f32 = 4.0;
 /// How much a long sentence's terms are discounted.
 const B: f32 = 0.75;
 /// Distinct terms of a question that are looked for, so that a pasted page costs no more than a long question.
@@ -33,16 +36,15 @@ pub(crate) struct Weights {
     pub(crate) window: usize,
 }
 
-/// Where a sentence stands, in numbers that are unique over all documents.
-#[derive(Debug, Clone, Copy)]
+/// Where a sentence stands in its document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
-    pub(crate) document: usize,
     pub(crate) section: usize,
     pub(crate) chunk: usize,
 }
 
-/// The terms of all sentences.
-#[derive(Debug, Default)]
+/// The terms of a document's sentences.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Index {
     terms: Vec<Term>,
     /// Where each sentence's terms end in `terms`.
@@ -52,13 +54,15 @@ pub(crate) struct Index {
     headings: Vec<Vec<Term>>,
 }
 
-/// What a sentence scores for a question.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(crate) struct Score {
+/// What the sentences of all documents score for a question.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Scores {
     /// BM25 of the sentence alone.
-    pub(crate) lexical: f32,
+    pub(crate) lexical: Vec<f32>,
     /// With its headings and neighbours, as a share of the most a sentence could score; 0 to 1.
-    pub(crate) share: f32,
+    pub(crate) share: Vec<f32>,
+    /// As `share`, of everything around the sentence, nearer sentences counting more; empty unless asked for.
+    pub(crate) around: Vec<f32>,
 }
 
 impl Index {
@@ -77,6 +81,31 @@ impl Index {
         self.places.push(place);
     }
 
+    /// As it was pushed: each sentence's terms and place, and the terms of each section's headings.
+    pub(crate) fn from_terms<'a>(
+        sentences: impl IntoIterator<Item = (&'a [Term], Place)>,
+        headings: Vec<Vec<Term>>,
+    ) -> Self {
+        let mut index = Self { headings, ..Self::default() };
+        for (terms, place) in sentences {
+            index.terms.extend(terms);
+            index.ends.push(index.terms.len());
+            index.places.push(place);
+        }
+        index
+    }
+
+    /// Distinct terms of each section's headings.
+    pub(crate) fn headings(&self) -> &[Vec<Term>] {
+        &self.headings
+    }
+
+    /// Memory its terms take, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        let headings: usize = self.headings.iter().map(|terms| 24 + 8 * terms.len()).sum();
+        self.terms.len() * 8 + headings
+    }
+
     /// Number of sentences.
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
@@ -87,21 +116,67 @@ impl Index {
         let start = if sentence == 0 { 0 } else { self.ends[sentence - 1] };
         &self.terms[start..self.ends[sentence]]
     }
+}
 
-    /// Scores every sentence for `query`.
-    pub(crate) fn score(&self, query: &str, weights: Weights) -> Vec<Score> {
-        let matches = Matches::new(self, query);
-        let average = (self.terms.len() as f32 / self.len().max(1) as f32).max(1.0);
-        let most: f32 = matches.weights.iter().map(|weight| weight * (K1 + 1.0)).sum();
+/// Scores every sentence of `documents` for `query`. `decay`, if given, is what a term counts one sentence further away
+/// in [`Scores::around`].
+pub(crate) fn score(
+    documents: &[&Index],
+    query: &str,
+    weights: Weights,
+    decay: Option<f32>,
+) -> Scores {
+    let matches = Matches::new(documents, query);
+    let sentences: usize = documents.iter().map(|document| document.len()).sum();
+    let terms: usize = documents.iter().map(|document| document.terms.len()).sum();
+    let average = (terms as f32 / sentences.max(1) as f32).max(1.0);
+    let mut scores = Scores::default();
+    let mut first = 0;
+    for (number, document) in documents.iter().enumerate() {
+        let of = Document { index: document, matches: &matches, number, first, average };
+        of.near(weights, &mut scores);
+        if let Some(decay) = decay {
+            of.around(decay, &mut scores.around);
+        }
+        first += document.len();
+    }
+    scores
+}
+
+/// One document while it is scored.
+struct Document<'a> {
+    index: &'a Index,
+    matches: &'a Matches,
+    /// Place among the documents.
+    number: usize,
+    /// Number of its first sentence among all.
+    first: usize,
+    /// Terms of a sentence on average, over all documents.
+    average: f32,
+}
+
+impl Document<'_> {
+    fn hits(&self, sentence: usize) -> &[Hit] {
+        self.matches.of(self.first + sentence)
+    }
+
+    /// What a term of a sentence is divided by for the sentence's length.
+    fn norm(&self, sentence: usize) -> f32 {
+        1.0 - B + B * self.index.terms(sentence).len() as f32 / self.average
+    }
+
+    /// [`Scores::lexical`] and [`Scores::share`].
+    fn near(&self, weights: Weights, scores: &mut Scores) {
+        let (index, matches) = (self.index, self.matches);
+        let most = matches.most();
         let mut around = Frequencies::new(matches.weights.len());
         let mut chunk = Frequencies::new(matches.weights.len());
         let mut chunk_now = None;
-        let mut scores = Vec::with_capacity(self.len());
-        for sentence in 0..self.len() {
-            let place = self.places[sentence];
-            let norm = 1.0 - B + B * self.terms(sentence).len() as f32 / average;
-            let lexical = matches
-                .of(sentence)
+        for sentence in 0..index.len() {
+            let place = index.places[sentence];
+            let norm = self.norm(sentence);
+            let lexical = self
+                .hits(sentence)
                 .iter()
                 .map(|hit| matches.saturated(hit.query, hit.count / norm))
                 .sum();
@@ -109,41 +184,74 @@ impl Index {
                 chunk_now = Some(place.chunk);
                 chunk.clear();
                 let members =
-                    (sentence..self.len()).take_while(|&s| self.places[s].chunk == place.chunk);
+                    (sentence..index.len()).take_while(|&s| index.places[s].chunk == place.chunk);
                 members
-                    .flat_map(|s| matches.of(s))
+                    .flat_map(|s| self.hits(s))
                     .for_each(|hit| chunk.raise(hit.query, weights.chunk));
             }
             around.clear();
             for &query in &chunk.touched {
                 around.add(query, chunk.counts[query]);
             }
-            for hit in matches.of(sentence) {
+            for hit in self.hits(sentence) {
                 around.add(hit.query, hit.count / norm);
             }
-            for &query in &matches.headings[place.section] {
+            for &query in &matches.headings[self.number][place.section] {
                 around.add(query, weights.heading);
             }
             let mut weight = weights.neighbor;
             for distance in 1..=weights.window {
-                for other in [sentence.checked_sub(distance), Some(sentence + distance)]
-                    .into_iter()
-                    .flatten()
-                {
-                    if self.places.get(other).is_some_and(|p| p.document == place.document) {
-                        matches.of(other).iter().for_each(|hit| around.add(hit.query, weight));
-                    }
+                let sides = [sentence.checked_sub(distance), Some(sentence + distance)];
+                for other in sides.into_iter().flatten().filter(|&other| other < index.len()) {
+                    self.hits(other).iter().for_each(|hit| around.add(hit.query, weight));
                 }
                 weight *= weights.neighbor;
             }
             let total: f32 =
                 around.touched.iter().map(|&q| matches.saturated(q, around.counts[q])).sum();
-            scores.push(Score {
-                lexical,
-                share: if most > 0.0 { (total / most).min(1.0) } else { 0.0 },
-            });
+            scores.lexical.push(lexical);
+            scores.share.push(if most > 0.0 { (total / most).min(1.0) } else { 0.0 });
         }
-        scores
+    }
+
+    /// [`Scores::around`]: frequencies over the surroundings saturate later ([`K_AROUND`]), since there is more text.
+    fn around(&self, decay: f32, scores: &mut Vec<f32>) {
+        let (start, matches) = (scores.len(), self.matches);
+        scores.resize(start + self.index.len(), 0.0);
+        let most: f32 = matches.weights.iter().sum();
+        if most <= 0.0 {
+            return;
+        }
+        let mut of_term: Vec<Vec<(usize, f32)>> = vec![Vec::new(); matches.weights.len()];
+        for sentence in 0..self.index.len() {
+            for hit in self.hits(sentence) {
+                of_term[hit.query].push((sentence, hit.count / self.norm(sentence)));
+            }
+        }
+        let mut frequencies = vec![0.0; self.index.len()];
+        for (weight, hits) in matches.weights.iter().zip(&of_term).filter(|(_, h)| !h.is_empty()) {
+            frequencies.fill(0.0);
+            hits.iter().for_each(|&(sentence, count)| frequencies[sentence] = count);
+            smooth(&mut frequencies, decay);
+            for (score, frequency) in scores[start..].iter_mut().zip(&frequencies) {
+                *score += weight / most * frequency / (frequency + K_AROUND);
+            }
+        }
+    }
+}
+
+/// Adds to each number all others, a step further away `decay` times as much: in place, in two passes.
+pub(crate) fn smooth(values: &mut [f32], decay: f32) {
+    let mut ahead = vec![0.0; values.len()];
+    let mut sum = 0.0;
+    for (ahead, value) in ahead.iter_mut().zip(values.iter()).rev() {
+        *ahead = sum;
+        sum = (sum + value) * decay;
+    }
+    let mut sum = 0.0;
+    for (value, ahead) in values.iter_mut().zip(ahead) {
+        sum = sum * decay + *value;
+        *value = sum + ahead;
     }
 }
 
@@ -161,12 +269,12 @@ struct Matches {
     weights: Vec<f32>,
     hits: Vec<Hit>,
     ends: Vec<usize>,
-    /// Terms of the question in each section's headings.
-    headings: Vec<Vec<usize>>,
+    /// Terms of the question in the headings of each document's sections.
+    headings: Vec<Vec<Vec<usize>>>,
 }
 
 impl Matches {
-    fn new(index: &Index, query: &str) -> Self {
+    fn new(documents: &[&Index], query: &str) -> Self {
         let mut numbers: HashMap<Term, usize> = HashMap::new();
         let mut weights: Vec<f32> = Vec::new();
         for term in content_terms(query) {
@@ -179,13 +287,16 @@ impl Matches {
                 None => {}
             }
         }
+        let total: usize = documents.iter().map(|document| document.len()).sum();
         let mut hits: Vec<Hit> = Vec::new();
-        let mut ends = Vec::with_capacity(index.len());
+        let mut ends = Vec::with_capacity(total);
         let mut found = vec![0_u32; weights.len()];
-        for sentence in 0..index.len() {
+        let sentences = documents
+            .iter()
+            .flat_map(|document| (0..document.len()).map(|sentence| document.terms(sentence)));
+        for terms in sentences {
             let start = hits.len();
-            for query in index.terms(sentence).iter().filter_map(|term| numbers.get(term).copied())
-            {
+            for query in terms.iter().filter_map(|term| numbers.get(term).copied()) {
                 if let Some(hit) = hits[start..].iter_mut().find(|hit| hit.query == query) {
                     hit.count += 1.0;
                 } else {
@@ -195,13 +306,15 @@ impl Matches {
             }
             ends.push(hits.len());
         }
-        let total = index.len() as f32;
         for (weight, &found) in weights.iter_mut().zip(&found) {
-            *weight *= inverse_frequency(total, found as f32);
+            *weight *= inverse_frequency(total as f32, found as f32);
         }
-        let headings = index.headings.iter();
-        let headings = headings
-            .map(|terms| terms.iter().filter_map(|t| numbers.get(t).copied()).collect())
+        let asked = |terms: &Vec<Term>| -> Vec<usize> {
+            terms.iter().filter_map(|term| numbers.get(term).copied()).collect()
+        };
+        let headings = documents
+            .iter()
+            .map(|document| document.headings.iter().map(asked).collect())
             .collect();
         Self { weights, hits, ends, headings }
     }
@@ -210,6 +323,11 @@ impl Matches {
         let range: Range<usize> =
             if sentence == 0 { 0 } else { self.ends[sentence - 1] }..self.ends[sentence];
         &self.hits[range]
+    }
+
+    /// More than any sentence can score.
+    fn most(&self) -> f32 {
+        self.weights.iter().map(|weight| weight * (K1 + 1.0)).sum()
     }
 
     /// A term's share in the score at a (length-normalised) frequency.

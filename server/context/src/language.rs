@@ -22,6 +22,14 @@ pub trait LanguageModel {
     /// # Errors
     /// [`ContextError::Model`] if the prompt cannot be rendered or encoded; it ends the compression.
     fn prompt_tokens(&self, context: &str) -> Result<u32, ContextError>;
+
+    /// Whether anybody still waits for the result; asked between stages and now and then within long ones.
+    ///
+    /// # Errors
+    /// [`ContextError::Model`] if not; it ends the compression.
+    fn proceed(&self) -> Result<(), ContextError> {
+        Ok(())
+    }
 }
 
 /// A model whose empty prompt is counted, and a watch on the time spent counting.
@@ -37,6 +45,11 @@ impl<'a> Counter<'a> {
         let start = Instant::now();
         let base = model.prompt_tokens("")?;
         Ok(Self { model, base, seconds: Cell::new(start.elapsed().as_secs_f64()) })
+    }
+
+    /// See [`LanguageModel::proceed`].
+    pub(crate) fn proceed(&self) -> Result<(), ContextError> {
+        self.model.proceed()
     }
 
     /// Tokens of a text by itself.

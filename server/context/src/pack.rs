@@ -16,7 +16,7 @@ const MAX_TITLE: usize = 200;
 
 /// The text handed to the prompt, and where each part of it comes from.
 ///
-/// Documents stand in the order of the request, those without a kept passage are left out. When a request has
+/// Documents stand in the order the policy asks for, those without a kept passage are left out. When a request has
 /// several documents, or its only one has a title, each begins with a header line, `[2] Its title`, the number
 /// being its place in the request counted from 1. A line of three dots marks what is left out between two
 /// passages of a document.
@@ -24,7 +24,7 @@ const MAX_TITLE: usize = 200;
 pub struct Packed {
     /// Put this into the prompt unchanged. Empty if there is no context.
     pub text: String,
-    /// The verbatim passages in it, in order; what lies between them is header lines and gap marks.
+    /// The verbatim passages in it, in the order in which they stand; what lies between them is header lines and gap marks.
     pub pieces: Vec<Piece>,
 }
 
@@ -38,7 +38,7 @@ pub struct Piece {
     pub packed: Range<usize>,
 }
 
-/// Joins passages, given in order and not touching, into the text for the prompt.
+/// Joins passages, which do not touch, into the text for the prompt, in the order given.
 pub(crate) fn pack(documents: &[Document], passages: impl IntoIterator<Item = Span>) -> Packed {
     let mut packed = Packed::default();
     for source in passages {

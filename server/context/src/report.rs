@@ -2,11 +2,9 @@
 
 use std::ops::Range;
 
-use crate::fill::Chosen;
-use crate::index::Score;
+use crate::fill::{Chosen, Reason};
 use crate::language::Counter;
-use crate::pack::wholes;
-use crate::select::Unit;
+use crate::select::{Score, Unit};
 use crate::{Document, Mode, Span};
 
 /// The exact account of what became of the context.
@@ -48,22 +46,28 @@ pub struct KeptSpan {
     /// Tokens of the span by itself ([`LanguageModel::count`](crate::LanguageModel::count)); they need not add up to
     /// [`Report::tokens_after`], which counts joints, headers and gap marks too.
     pub tokens: u32,
-    /// What it was ranked by: the share of the question's weight (rare terms weigh more) that the sentence and,
-    /// with a neighbour window, its surroundings carry; 0 to 1. 0 where nothing was ranked.
+    /// How much of the question is in it, 0 to 1: the share of the question's weight (rare terms weigh more) that
+    /// the sentence and its surroundings carry, and `dense`, by their weights. What a sentence is ranked by looks at more, so
+    /// that the order may differ. 0 where nothing was ranked.
     pub score: f32,
     /// BM25 of the sentence itself, unbounded, comparable within one request only. 0 where nothing was ranked.
     pub lexical: f32,
-    /// Kept for the sake of another sentence: its antecedent, or a neighbour without a term of the question.
+    /// Cosine of the sentence's vector, read under its title and headings, and the question's; -1 to 1. 0 where nothing
+    /// was ranked and without an embedder.
+    pub dense: f32,
+    /// Kept for the sake of the sentence after it, which leans on it.
     pub expanded: bool,
 }
 
-/// Seconds of each stage. The first four exclude the time spent inside the language model.
+/// Seconds of each stage, without those spent inside the two models where a stage of its own stands for them.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct StageTimes {
     /// Cutting documents into sentences.
     pub segment: f64,
-    /// Turning sentences into terms.
+    /// Turning sentences into terms; with `segment`, 0 for documents prepared before.
     pub index: f64,
+    /// Inside the embedder: sentences not met before, and the question.
+    pub embed: f64,
     /// Scoring, ranking and choosing.
     pub select: f64,
     /// Joining the chosen text and fitting it to the budget.
@@ -72,26 +76,27 @@ pub struct StageTimes {
     pub count: f64,
 }
 
-/// A span for each whole document that is not empty and that `wanted` names.
+/// A kept span for each of `wholes`, documents kept whole.
 pub(crate) fn kept_whole(
     documents: &[Document],
     counter: &Counter<'_>,
-    wanted: impl Fn(&Document) -> bool,
+    wholes: Vec<Span>,
 ) -> Vec<KeptSpan> {
     let kept = |span: Span| KeptSpan {
         span,
         tokens: counter.count(&documents[span.document].text),
         score: 0.0,
         lexical: 0.0,
+        dense: 0.0,
         expanded: false,
     };
-    wholes(documents, wanted).into_iter().map(kept).collect()
+    wholes.into_iter().map(kept).collect()
 }
 
 /// A span for each chosen unit, which takes the white space after it if the next unit is chosen too.
 pub(crate) fn kept_units(
     documents: &[Document],
-    units: &[Unit],
+    units: &[Unit<'_>],
     ranges: &[Range<usize>],
     scores: &[Score],
     chosen: &[Chosen],
@@ -99,28 +104,29 @@ pub(crate) fn kept_units(
     let mut in_document = vec![0; documents.len()];
     chosen.iter().for_each(|chosen| in_document[units[chosen.unit].document] += 1);
     let mut kept = Vec::with_capacity(chosen.len());
-    for (at, &Chosen { unit, tokens, antecedent }) in chosen.iter().enumerate() {
-        let Unit { document, sentence } = &units[unit];
-        let range = &ranges[*document];
-        let whole = in_document[*document] == range.len();
+    for (at, &Chosen { unit, tokens, reason }) in chosen.iter().enumerate() {
+        let Unit { document, sentence } = units[unit];
+        let range = &ranges[document];
+        let whole = in_document[document] == range.len();
         let next = chosen
             .get(at + 1)
             .map(|next| next.unit)
             .filter(|next| *next == unit + 1 && range.contains(next));
         let end = match next {
             Some(next) => units[next].sentence.span.start,
-            None if whole => documents[*document].text.len(),
+            None if whole => documents[document].text.len(),
             None => sentence.span.end,
         };
         let start = if whole && unit == range.start { 0 } else { sentence.span.start };
-        let Score { lexical, share: score } = scores[unit];
-        let span = Span { document: *document, start, end };
+        let Score { lexical, dense, relevance, .. } = scores[unit];
+        let span = Span { document, start, end };
         kept.push(KeptSpan {
             span,
             tokens,
-            score,
+            score: relevance,
             lexical,
-            expanded: antecedent || lexical == 0.0,
+            dense,
+            expanded: reason == Reason::Antecedent,
         });
     }
     kept

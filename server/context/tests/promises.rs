@@ -4,10 +4,11 @@
 mod support;
 
 use pith_context::{
-    Budget, Citer, Compressed, ContextError, Document, Format, Mode, Policy, compress,
+    Budget, Citer, Compressed, ContextError, Document, Embedder, Format, Fusion, Hint, HintKind,
+    Mode, Order, Policy, PreparedCache, Tools, compress,
 };
 use proptest::prelude::*;
-use support::{Runs, document, retrieve};
+use support::{Letters, Runs, document, retrieve};
 
 /// Bits that documents are made of: ordinary sentences, the marks that mislead a cutter, and anything at all.
 fn bit() -> impl Strategy<Value = String> {
@@ -25,16 +26,35 @@ fn bit() -> impl Strategy<Value = String> {
 }
 
 fn documents() -> impl Strategy<Value = Vec<Document>> {
+    let hint = (0.0..1.0_f64, 0.0..0.3_f64, 0..3_u8, 0.125..8.0_f32);
     let one = (
         prop::collection::vec(bit(), 0..12),
         prop::option::of("\\PC{0,12}|Bridges and engines"),
         any::<bool>(),
         0..8_u8,
+        prop_oneof![3 => Just(1.0_f32), 1 => 0.125..8.0_f32],
+        prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(hint, 0..4)],
     );
-    let one = one.prop_map(|(bits, title, markdown, pin)| Document {
-        title,
-        pinned: pin == 0,
-        ..document(&bits.concat(), if markdown { Format::Markdown } else { Format::Text })
+    let one = one.prop_map(|(bits, title, markdown, pin, weight, hints)| {
+        let text = bits.concat();
+        let mut at = 0;
+        let mut spans = Vec::new();
+        for (skip, length, kind, weight) in hints {
+            let place = |share: f64| (share * text.len() as f64) as usize;
+            let start = text.ceil_char_boundary((at + place(skip)).min(text.len()));
+            let end = text.ceil_char_boundary((start + 1 + place(length)).min(text.len()));
+            if start < end {
+                let kind = match kind {
+                    0 => HintKind::Protect,
+                    1 => HintKind::Exclude,
+                    _ => HintKind::Emphasize(weight),
+                };
+                spans.push(Hint { span: start..end, kind });
+            }
+            at = end;
+        }
+        let format = if markdown { Format::Markdown } else { Format::Text };
+        Document { title, pinned: pin == 0, weight, hints: spans, ..document(&text, format) }
     });
     prop::collection::vec(one, 0..4)
 }
@@ -48,18 +68,28 @@ fn policies() -> impl Strategy<Value = Policy> {
     let window = prop::option::of(0..5_u32);
     let top_k = prop::option::weighted(0.2, 1..5_u32);
     let min_score = prop::option::weighted(0.2, 0.0..1.0_f32);
-    (budget, query, window, top_k, min_score).prop_map(
-        |(budget, query, neighbor_window, top_k, min_score)| Policy {
-            neighbor_window,
-            top_k,
-            min_score,
-            ..retrieve(&query, budget)
+    let weight = || prop::option::weighted(0.3, prop_oneof![Just(0.0_f32), 0.1..9.0_f32]);
+    let order = prop::sample::select(vec![Order::Original, Order::Relevance, Order::Edges]);
+    let fusion = prop::sample::select(vec![Fusion::Scores, Fusion::Ranks]);
+    (budget, query, window, top_k, min_score, (weight(), weight(), order, fusion)).prop_map(
+        |(budget, query, neighbor_window, top_k, min_score, (lexical, dense, order, fusion))| {
+            Policy {
+                neighbor_window,
+                top_k,
+                min_score,
+                lexical_weight: lexical,
+                // Not both may be 0.
+                dense_weight: dense.filter(|dense| *dense > 0.0 || lexical != Some(0.0)),
+                order,
+                fusion,
+                ..retrieve(&query, budget)
+            }
         },
     )
 }
 
 /// Tiling, byte identity, order, exact counts, budget and limit.
-fn check(documents: &[Document], result: &Compressed, limit: Option<u32>) {
+fn check(documents: &[Document], order: Order, result: &Compressed, limit: Option<u32>) {
     let Compressed { context, report } = result;
     let (base, prompt) = (prompt_tokens(""), prompt_tokens(&context.text));
     assert_eq!(report.prompt_tokens, prompt);
@@ -77,10 +107,11 @@ fn check(documents: &[Document], result: &Compressed, limit: Option<u32>) {
         assert_eq!(source, &context.text[piece.packed.clone()]);
     }
     for pair in context.pieces.windows(2) {
-        assert!(
-            pair[0].source < pair[1].source && pair[0].packed.end < pair[1].packed.start,
-            "order"
-        );
+        assert!(pair[0].packed.end < pair[1].packed.start);
+        assert!(order != Order::Original || pair[0].source < pair[1].source, "order");
+        let (before, after) = (pair[0].source, pair[1].source);
+        let moved = documents.len() > 1 && before.document == after.document && before > after;
+        assert!(!moved, "a document of several keeps its order");
     }
 
     // Every byte is in one kept or dropped span.
@@ -126,20 +157,43 @@ proptest! {
         policy in policies(),
         limit in prop::option::of(0..600_u32),
         honesty in prop::sample::select(vec![0, 3, 10, 10, 10, 40]),
+        dense in any::<bool>(),
     ) {
         let model = Runs { honesty };
-        match compress(&documents, &policy, limit, &model) {
+        let cache = PreparedCache::new(1 << 20);
+        let embedder = dense.then_some(&Letters as &dyn Embedder);
+        let tools = Tools { embedder, cache: Some(&cache), tenant: "one" };
+        match compress(&documents, &policy, limit, &model, tools) {
             Ok(result) => {
-                check(&documents, &result, limit);
-                let again = compress(&documents, &policy, limit, &model).unwrap();
+                check(&documents, policy.order, &result, limit);
+                let again = compress(&documents, &policy, limit, &model, tools).unwrap();
                 prop_assert_eq!(&again.context, &result.context);
                 prop_assert_eq!(&again.report.kept, &result.report.kept);
                 if let Some(k) = policy.top_k {
                     let chosen = result.report.kept.iter().filter(|kept| !documents[kept.span.document].pinned && !kept.expanded);
                     prop_assert!(chosen.count() <= k as usize);
                 }
-                for (number, _) in documents.iter().enumerate().filter(|(_, d)| d.pinned) {
-                    prop_assert!(result.report.dropped.iter().all(|span| span.document != number));
+                for (number, document) in documents.iter().enumerate() {
+                    let touches = |kind: fn(&HintKind) -> bool, start: usize, end: usize| document.hints.iter()
+                        .any(|hint| kind(&hint.kind) && hint.span.start < end && start < hint.span.end);
+                    let excluded = |start, end| touches(|kind| *kind == HintKind::Exclude, start, end);
+                    for kept in result.report.kept.iter().map(|kept| kept.span).filter(|span| span.document == number) {
+                        // White space after a sentence may belong to the next one's hint.
+                        let text = document.text[kept.start..kept.end].trim_end();
+                        prop_assert!(!excluded(kept.start, kept.start + text.len()), "left out, and kept");
+                    }
+                    for dropped in result.report.dropped.iter().filter(|span| span.document == number) {
+                        let said_of = |from: usize, to: usize| document.text[from.max(dropped.start)..to.min(dropped.end)].trim();
+                        // A sentence that is protected and excluded is left out.
+                        if excluded(dropped.start, dropped.end) {
+                            continue;
+                        }
+                        prop_assert!(!document.pinned || said_of(dropped.start, dropped.end).is_empty(), "pinned, and dropped");
+                        for hint in document.hints.iter().filter(|hint| hint.kind == HintKind::Protect) {
+                            let apart = hint.span.end <= dropped.start || dropped.end <= hint.span.start;
+                            prop_assert!(apart || said_of(hint.span.start, hint.span.end).is_empty(), "protected, and dropped");
+                        }
+                    }
                 }
             }
             Err(ContextError::Overflow { prompt_tokens: tokens, limit: most }) => {
@@ -157,9 +211,9 @@ proptest! {
     #[test]
     fn none_keeps_everything_or_fails(documents in documents(), limit in prop::option::of(0..600_u32)) {
         let policy = Policy { mode: Mode::None, ..retrieve("", Budget::Tokens(1)) };
-        match compress(&documents, &policy, limit, &Runs { honesty: 10 }) {
+        match compress(&documents, &policy, limit, &Runs { honesty: 10 }, Tools::default()) {
             Ok(result) => {
-                check(&documents, &result, limit);
+                check(&documents, Order::Original, &result, limit);
                 prop_assert!(result.report.dropped.is_empty());
                 prop_assert_eq!(result.report.tokens_before, result.report.tokens_after);
             }
@@ -178,7 +232,7 @@ proptest! {
         cuts in prop::collection::vec(1..40_usize, 1..20),
     ) {
         let policy = Policy { mode: Mode::None, ..retrieve("", Budget::Tokens(1)) };
-        let result = compress(&documents, &policy, None, &Runs { honesty: 10 }).unwrap();
+        let result = compress(&documents, &policy, None, &Runs { honesty: 10 }, Tools::default()).unwrap();
         let answer = format!("{}{}", documents.first().map_or("", |d| &d.text), extra.concat());
         let mut whole = Citer::new(&documents, &result.context);
         let mut expected = whole.push(&answer);
@@ -235,8 +289,9 @@ fn hostile_text_costs_no_more_than_its_length() {
                 &retrieve("which sentence?", Budget::Tokens(200)),
                 None,
                 &Runs { honesty: 10 },
+                Tools::default(),
             ) {
-                Ok(result) => check(&documents, &result, None),
+                Ok(result) => check(&documents, Order::Original, &result, None),
                 Err(error) => assert!(
                     matches!(error, ContextError::BudgetTooSmall { .. }),
                     "{pattern:?}: {error}"
@@ -260,10 +315,16 @@ fn wrong_policies_name_their_field() {
         ("neighbor_window", Policy { neighbor_window: Some(65), ..good.clone() }),
         ("top_k", Policy { top_k: Some(0), ..good.clone() }),
         ("min_score", Policy { min_score: Some(f32::NAN), ..good.clone() }),
-        ("min_score", Policy { min_score: Some(-0.1), ..good }),
+        ("min_score", Policy { min_score: Some(-0.1), ..good.clone() }),
+        ("lexical_weight", Policy { lexical_weight: Some(f32::NAN), ..good.clone() }),
+        ("dense_weight", Policy { dense_weight: Some(-1.0), ..good.clone() }),
+        (
+            "dense_weight",
+            Policy { lexical_weight: Some(0.0), dense_weight: Some(0.0), ..good.clone() },
+        ),
     ];
     for (expected, policy) in cases {
-        match compress(&[], &policy, None, &Runs { honesty: 10 }) {
+        match compress(&[], &policy, None, &Runs { honesty: 10 }, Tools::default()) {
             Err(ContextError::Policy { field, .. }) => assert_eq!(field, expected),
             other => panic!("{expected}: {other:?}"),
         }
@@ -280,7 +341,7 @@ fn errors_name_both_counts() {
     let documents = [text.clone()];
     let none = Policy { mode: Mode::None, ..retrieve("", Budget::Tokens(1)) };
     let full = prompt_tokens(&text.text);
-    let error = compress(&documents, &none, Some(full - 1), &model).unwrap_err();
+    let error = compress(&documents, &none, Some(full - 1), &model, Tools::default()).unwrap_err();
     assert_eq!(error, ContextError::Overflow { prompt_tokens: full, limit: full - 1 });
     assert_eq!(
         error.to_string(),
@@ -289,11 +350,47 @@ fn errors_name_both_counts() {
 
     let policy = retrieve("When was the bridge opened?", Budget::Tokens(5));
     let first = prompt_tokens("It carries two lanes of traffic.") - prompt_tokens("");
-    let error = compress(&documents, &policy, None, &model).unwrap_err();
+    let error = compress(&documents, &policy, None, &model, Tools::default()).unwrap_err();
     assert_eq!(error, ContextError::BudgetTooSmall { needed: first, budget: 5 });
 
     text.pinned = true;
     let needed = full - prompt_tokens("");
-    let error = compress(&[text], &policy, None, &model).unwrap_err();
+    let error = compress(&[text], &policy, None, &model, Tools::default()).unwrap_err();
     assert_eq!(error, ContextError::PinnedTooLarge { needed, budget: 5 });
+}
+
+#[test]
+fn wrong_hints_name_their_document() {
+    let text = "The bridge at Tölmin was opened in May. It carries two lanes of traffic.";
+    let hinted = |spans: &[(usize, usize)], kind: HintKind| Document {
+        id: "d".to_owned(),
+        hints: spans.iter().map(|&(start, end)| Hint { span: start..end, kind }).collect(),
+        ..document(text, Format::Text)
+    };
+    let weighted = |weight| Document { id: "d".to_owned(), weight, ..document(text, Format::Text) };
+    let umlaut = text.find('ö').unwrap() + 1;
+    let cases = [
+        ("hints", hinted(&[(0, text.len() + 1)], HintKind::Protect)),
+        ("hints", hinted(&[(5, 5)], HintKind::Protect)),
+        ("hints", hinted(&[(umlaut, umlaut + 4)], HintKind::Exclude)),
+        ("hints", hinted(&[(8, 20), (0, 9)], HintKind::Exclude)),
+        ("hints", hinted(&[(0, 9)], HintKind::Emphasize(f32::NAN))),
+        ("hints", hinted(&[(0, 9)], HintKind::Emphasize(0.0))),
+        ("weight", weighted(f32::INFINITY)),
+        ("weight", weighted(-1.0)),
+    ];
+    let policy = retrieve("When was the bridge opened?", Budget::Tokens(15));
+    for (expected, document) in cases {
+        match compress(&[document], &policy, None, &Runs { honesty: 10 }, Tools::default()) {
+            Err(ContextError::Hint { document, field, .. }) => {
+                assert_eq!((&*document, field), ("d", expected));
+            }
+            other => panic!("{expected}: {other:?}"),
+        }
+    }
+    // Leaving something out is a change, which only a policy may allow.
+    let none = Policy { mode: Mode::None, ..policy };
+    let excluded = hinted(&[(0, 9)], HintKind::Exclude);
+    let error = compress(&[excluded], &none, None, &Runs { honesty: 10 }, Tools::default());
+    assert!(matches!(error, Err(ContextError::Hint { field: "hints", .. })));
 }

@@ -59,7 +59,8 @@ pub(crate) fn units(unit: OffsetUnit, text: &str) -> u64 {
     }
 }
 
-fn width(unit: OffsetUnit, c: char) -> u64 {
+/// Units of a character.
+pub(super) fn width(unit: OffsetUnit, c: char) -> u64 {
     match unit {
         OffsetUnit::Utf8Byte => c.len_utf8() as u64,
         OffsetUnit::Utf16 => c.len_utf16() as u64,

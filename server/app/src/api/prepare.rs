@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use pith_context::{Citer, Compressed, ContextError, Document, Mode, Policy, compress};
+use pith_context::{Citer, Compressed, ContextError, Document, Mode, Policy, Tools, compress};
 use pith_proto::v1;
 use pith_proto::v1::OffsetUnit;
 use tokio::sync::Semaphore;
@@ -155,7 +155,8 @@ fn build(
     let frame = Frame::new(&served.file, input, !sources.documents.is_empty())?;
     let template = clock.elapsed().as_secs_f64();
     let counting = Counting { frame: &frame, cancelled, deadline };
-    let compressed = compress(&sources.documents, &sources.policy, limit, &counting)?;
+    let compressed =
+        compress(&sources.documents, &sources.policy, limit, &counting, Tools::default())?;
     let clock = Instant::now();
     let encoded = frame.encode(&compressed.context.text);
     let tokenize = clock.elapsed().as_secs_f64();
@@ -174,6 +175,7 @@ fn build(
         stage("template", template),
         stage("segment", times.segment),
         stage("index", times.index),
+        stage("embed", times.embed),
         stage("select", times.select),
         stage("pack", times.pack),
         stage("count", times.count),
@@ -208,6 +210,7 @@ fn report(
         tokens: kept.tokens,
         score: kept.score,
         lexical: kept.lexical,
+        dense: kept.dense,
         expanded: kept.expanded,
         prompt: prompt
             .and_then(|map| map.tokens(kept.span))

@@ -135,6 +135,10 @@ fn context(error: ContextError, message: String) -> Status {
         ContextError::Policy { field, message: wrong } => {
             invalid(message, "INVALID_FIELD", &format!("policy.{field}"), &wrong, [])
         }
+        ContextError::Hint { document, field, message: wrong } => {
+            let wrong = format!("of {document:?}: {wrong}");
+            invalid(message, "INVALID_FIELD", &format!("documents.{field}"), &wrong, [])
+        }
         // Counting stops only when the caller has left or its deadline has passed.
         ContextError::Model { .. } => {
             engine(&EngineError::DeadlineExceeded, "the deadline passed".to_owned())

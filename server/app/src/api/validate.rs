@@ -5,12 +5,15 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use pith_context::{Budget, Document, Format, MAX_NEIGHBOR_WINDOW, Mode, Policy};
+use pith_context::{
+    Budget, Document, Format, Fusion, MAX_NEIGHBOR_WINDOW, MAX_SIGNAL_WEIGHT, Mode, Order, Policy,
+};
 use pith_engine::request::SamplingParams;
 use pith_model::template::Message;
 use pith_proto::v1;
 use pith_proto::v1::OffsetUnit;
 
+use super::hints::{hints, weight};
 use super::status::ApiError;
 use crate::prompt::Input;
 
@@ -81,10 +84,11 @@ pub(super) fn generate(request: v1::GenerateRequest) -> Result<Job, ApiError> {
             "only a raw prompt may spell control tokens",
         ));
     }
+    let output = output(request.output.unwrap_or_default())?;
     Ok(Job {
         request_id: request_id(request.request_id)?,
         model: request.model,
-        sources: sources(request.documents, request.policy, &request.prompt)?,
+        sources: sources(request.documents, request.policy, &request.prompt, output.unit)?,
         input: if request.raw {
             Input::Raw { text: request.prompt, parse_control: request.parse_control_tokens }
         } else {
@@ -92,7 +96,7 @@ pub(super) fn generate(request: v1::GenerateRequest) -> Result<Job, ApiError> {
         },
         sampling: sampling(request.sampling.unwrap_or_default())?,
         stop: stop(request.stop.unwrap_or_default())?,
-        output: output(request.output.unwrap_or_default())?,
+        output,
         dry_run: request.dry_run,
         prefix_cache: !request.no_prefix_cache,
     })
@@ -101,14 +105,15 @@ pub(super) fn generate(request: v1::GenerateRequest) -> Result<Job, ApiError> {
 pub(super) fn chat(request: v1::ChatRequest) -> Result<Job, ApiError> {
     let messages = messages(request.messages)?;
     let question = messages.last().map_or("", |message| &message.content);
+    let output = output(request.output.unwrap_or_default())?;
     Ok(Job {
         request_id: request_id(request.request_id)?,
         model: request.model,
-        sources: sources(request.documents, request.policy, question)?,
+        sources: sources(request.documents, request.policy, question, output.unit)?,
         input: Input::Chat(messages),
         sampling: sampling(request.sampling.unwrap_or_default())?,
         stop: stop(request.stop.unwrap_or_default())?,
-        output: output(request.output.unwrap_or_default())?,
+        output,
         dry_run: request.dry_run,
         prefix_cache: !request.no_prefix_cache,
     })
@@ -145,11 +150,13 @@ fn messages(messages: Vec<v1::ChatMessage>) -> Result<Vec<Message>, ApiError> {
     messages.into_iter().enumerate().map(checked).collect()
 }
 
-/// Documents and policy; what passages are chosen for is `question` unless the policy says otherwise.
+/// Documents and policy; what passages are chosen for is `question` unless the policy says otherwise. `unit` is that of
+/// the documents' hints.
 pub(super) fn sources(
     documents: Vec<v1::Document>,
     policy: Option<v1::CompressionPolicy>,
     question: &str,
+    unit: OffsetUnit,
 ) -> Result<Sources, ApiError> {
     if documents.len() > MAX_DOCUMENTS {
         return Err(ApiError::field(
@@ -160,7 +167,7 @@ pub(super) fn sources(
     let mut ids = HashSet::new();
     let mut checked = Vec::with_capacity(documents.len());
     for (index, each) in documents.into_iter().enumerate() {
-        let each = document(index, each)?;
+        let each = document(index, each, unit)?;
         if !ids.insert(each.id.clone()) {
             return Err(ApiError::field(
                 format!("documents[{index}].id"),
@@ -172,7 +179,7 @@ pub(super) fn sources(
     Ok(Sources { documents: checked, policy: self::policy(policy.unwrap_or_default(), question)? })
 }
 
-fn document(index: usize, document: v1::Document) -> Result<Document, ApiError> {
+fn document(index: usize, document: v1::Document, unit: OffsetUnit) -> Result<Document, ApiError> {
     let wrong = |field: &str, reason: String| {
         Err(ApiError::field(format!("documents[{index}].{field}"), reason))
     };
@@ -205,6 +212,11 @@ fn document(index: usize, document: v1::Document) -> Result<Document, ApiError> 
     Ok(Document {
         id: if document.id.is_empty() { format!("doc-{}", index + 1) } else { document.id },
         title: (!document.title.is_empty()).then_some(document.title),
+        hints: hints(index, &document.hints, &document.text, unit)?,
+        weight: match document.weight.map(weight).transpose() {
+            Ok(weight) => weight.unwrap_or(1.0),
+            Err(reason) => return wrong("weight", reason),
+        },
         text: document.text,
         format,
         metadata: document.metadata.into_iter().collect::<BTreeMap<_, _>>(),
@@ -251,6 +263,28 @@ fn policy(policy: v1::CompressionPolicy, question: &str) -> Result<Policy, ApiEr
     if policy.min_score.is_some_and(|score| !(0.0..=1.0).contains(&score)) {
         return wrong("policy.min_score", "must be 0 to 1");
     }
+    for (field, weight) in [
+        ("policy.lexical_weight", policy.lexical_weight),
+        ("policy.dense_weight", policy.dense_weight),
+    ] {
+        if weight.is_some_and(|weight| !(0.0..=MAX_SIGNAL_WEIGHT).contains(&weight)) {
+            return wrong(field, "must be 0 to 100");
+        }
+    }
+    if policy.lexical_weight == Some(0.0) && policy.dense_weight == Some(0.0) {
+        return wrong("policy.dense_weight", "must be above 0 if lexical_weight is 0");
+    }
+    let order = match v1::Order::try_from(policy.order) {
+        Ok(v1::Order::Unspecified | v1::Order::Original) => Order::Original,
+        Ok(v1::Order::Relevance) => Order::Relevance,
+        Ok(v1::Order::Edges) => Order::Edges,
+        Err(_) => return wrong("policy.order", "is not known to this server"),
+    };
+    let fusion = match v1::Fusion::try_from(policy.fusion) {
+        Ok(v1::Fusion::Unspecified | v1::Fusion::Scores) => Fusion::Scores,
+        Ok(v1::Fusion::Ranks) => Fusion::Ranks,
+        Err(_) => return wrong("policy.fusion", "is not known to this server"),
+    };
     Ok(Policy {
         mode,
         budget,
@@ -258,6 +292,10 @@ fn policy(policy: v1::CompressionPolicy, question: &str) -> Result<Policy, ApiEr
         neighbor_window: policy.neighbor_window,
         top_k: policy.top_k,
         min_score: policy.min_score,
+        lexical_weight: policy.lexical_weight,
+        dense_weight: policy.dense_weight,
+        fusion,
+        order,
     })
 }
 

@@ -1,22 +1,14 @@
-use std::collections::BTreeMap;
-
 use super::*;
+use crate::Document;
 use crate::pack::{pack, wholes};
-use crate::{Document, Format};
 
 const TEXT: &str = "The first Nobel Prize in Physics was awarded in 1901 to Wilhelm Conrad Röntgen, of Germany. \
     He had found the X-rays in 1895. Marie Curie received two prizes, one for physics and one for chemistry. \
     Women have won rarely. The prize money has varied over the years, mostly upwards.";
 
 fn documents() -> Vec<Document> {
-    let document = Document {
-        id: "nobel".to_owned(),
-        title: None,
-        text: TEXT.to_owned(),
-        format: Format::Text,
-        metadata: BTreeMap::new(),
-        pinned: false,
-    };
+    let document =
+        Document { id: "nobel".to_owned(), text: TEXT.to_owned(), ..Document::default() };
     vec![document]
 }
 
@@ -103,6 +95,7 @@ fn equal_support_goes_to_the_better_ranked_sentence() {
         tokens: 4,
         score,
         lexical: score,
+        dense: 0.0,
         expanded: false,
     };
     let report = Report {

@@ -34,6 +34,16 @@ impl Term {
         Self(hash & !1 | u64::from(number))
     }
 
+    /// The hash, to be kept.
+    pub(crate) fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// What [`to_bits`](Self::to_bits) gave.
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// Whether it holds a digit.
     pub(crate) fn is_number(self) -> bool {
         self.0 & 1 == 1

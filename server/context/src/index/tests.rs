@@ -48,7 +48,7 @@ fn index(texts: &[&str]) -> Index {
     let mut index = Index::default();
     index.push_section([""]);
     for text in texts {
-        index.push(text, Place { document: 0, section: 0, chunk: 0 });
+        index.push(text, Place { section: 0, chunk: 0 });
     }
     index
 }
@@ -68,7 +68,8 @@ fn scores_equal_the_formula() {
     let query = "bridge river lamp lamp absent";
     let words: Vec<Vec<&str>> = texts.iter().map(|text| text.split(' ').collect()).collect();
     let average = words.iter().map(Vec::len).sum::<usize>() as f64 / words.len() as f64;
-    for (score, sentence) in index(&texts).score(query, ALONE).iter().zip(&words) {
+    let scores = score(&[&index(&texts)], query, ALONE, None);
+    for ((lexical, share), sentence) in scores.lexical.iter().zip(&scores.share).zip(&words) {
         let mut expected = 0.0;
         for term in query.split(' ') {
             let found = words.iter().filter(|words| words.contains(&term)).count() as f64;
@@ -78,31 +79,50 @@ fn scores_equal_the_formula() {
             expected += idf * tf * 2.2 / (tf + length);
         }
         assert!(
-            (f64::from(score.lexical) - expected).abs() < 1e-5,
-            "{sentence:?}: {} {expected}",
-            score.lexical
+            (f64::from(*lexical) - expected).abs() < 1e-5,
+            "{sentence:?}: {lexical} {expected}",
         );
-        assert!((0.0..=1.0).contains(&score.share));
+        assert!((0.0..=1.0).contains(share));
     }
 }
 
 #[test]
 fn headings_and_neighbours_lend_weight() {
-    let mut index = Index::default();
-    index.push_section(["Tolmin bridge"]);
-    index.push_section(["Garden"]);
-    for (text, section) in
-        [("It opened in May.", 0), ("It opened in May.", 1), ("Nothing.", 1), ("Roses bloom.", 1)]
-    {
-        index.push(text, Place { document: section, section, chunk: section });
+    let mut bridge = Index::default();
+    bridge.push_section(["Tolmin bridge"]);
+    bridge.push("It opened in May.", Place { section: 0, chunk: 0 });
+    let mut garden = Index::default();
+    garden.push_section(["Garden"]);
+    for text in ["It opened in May.", "Nothing.", "Roses bloom."] {
+        garden.push(text, Place { section: 0, chunk: 0 });
     }
+    let score = |query, weights| super::score(&[&bridge, &garden], query, weights, None);
     let weights = Weights { heading: 0.5, ..ALONE };
-    let scores = index.score("When was the bridge opened?", weights);
-    assert!(scores[0].share > scores[1].share && scores[0].lexical == scores[1].lexical);
+    let scores = score("When was the bridge opened?", weights);
+    assert!(scores.share[0] > scores.share[1] && scores.lexical[0] == scores.lexical[1]);
     // A neighbour lends within its document only.
-    let near = index.score("roses", Weights { neighbor: 0.2, window: 1, ..ALONE });
-    assert!(near[2].share > 0.0 && near[2].lexical == 0.0 && near[3].share > near[2].share);
-    assert_eq!(near[1].share, 0.0);
-    let over = index.score("nothing", Weights { neighbor: 0.2, window: 3, ..ALONE });
-    assert_eq!(over[0].share, 0.0);
+    let near = score("roses", Weights { neighbor: 0.2, window: 1, ..ALONE });
+    assert!(near.share[2] > 0.0 && near.lexical[2] == 0.0 && near.share[3] > near.share[2]);
+    assert_eq!(near.share[1], 0.0);
+    let over = score("nothing", Weights { neighbor: 0.2, window: 3, ..ALONE });
+    assert_eq!(over.share[0], 0.0);
+}
+
+#[test]
+fn surroundings_count_less_the_further_away_they_are() {
+    let texts: Vec<&str> = ["one", "two", "roses", "four", "five", "six"].to_vec();
+    let (first, second) = (index(&texts), index(&["seven", "eight"]));
+    let scores = score(&[&first, &second], "roses", ALONE, Some(0.5));
+    let around = &scores.around;
+    assert!(around[2] > around[1] && around[1] > around[0] && around[3] > around[4]);
+    assert_eq!(around[1], around[3], "both sides alike");
+    assert_eq!(around[6..], [0.0, 0.0], "and not beyond the document");
+    assert!(score(&[&first], "roses", ALONE, None).around.is_empty());
+}
+
+#[test]
+fn smoothing_adds_up_both_sides() {
+    let mut values = [1.0, 0.0, 2.0, 0.0];
+    smooth(&mut values, 0.5);
+    assert_eq!(values, [1.5, 1.5, 2.25, 1.125]);
 }

@@ -1,8 +1,6 @@
 //! A language model whose token counts do not add up, and documents in a line.
 
-use std::collections::BTreeMap;
-
-use pith_context::{Budget, ContextError, Document, Format, LanguageModel, Mode, Policy};
+use pith_context::{Budget, ContextError, Document, Embedder, Format, LanguageModel, Mode, Policy};
 
 /// Tokens are runs of letters, of white space or of marks, one for every three characters begun: joining two texts
 /// merges tokens at the joint, and a joint with the template's own words does too.
@@ -44,25 +42,39 @@ impl LanguageModel for Runs {
 }
 
 pub(crate) fn document(text: &str, format: Format) -> Document {
-    let id = String::new();
-    Document {
-        id,
-        title: None,
-        text: text.to_owned(),
-        format,
-        metadata: BTreeMap::new(),
-        pinned: false,
-    }
+    Document { text: text.to_owned(), format, ..Document::default() }
 }
 
 pub(crate) fn retrieve(query: &str, budget: Budget) -> Policy {
-    let query = query.to_owned();
-    Policy {
-        mode: Mode::Retrieve,
-        budget,
-        query,
-        neighbor_window: None,
-        top_k: None,
-        min_score: None,
+    Policy { mode: Mode::Retrieve, budget, query: query.to_owned(), ..Policy::default() }
+}
+
+/// Vectors of words by their letters: alike for words that begin alike, and the same on every machine.
+pub(crate) struct Letters;
+
+impl Embedder for Letters {
+    fn identity(&self) -> &str {
+        "letters"
+    }
+
+    fn dimensions(&self) -> usize {
+        32
+    }
+
+    fn embed(&self, texts: &[&str], out: &mut Vec<f32>) -> Result<(), ContextError> {
+        for text in texts {
+            let mut vector = [0.0_f32; 32];
+            for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
+                let hash = word
+                    .to_lowercase()
+                    .chars()
+                    .take(4)
+                    .fold(7_usize, |hash, c| hash.wrapping_mul(31).wrapping_add(c as usize));
+                vector[hash % 32] += 1.0;
+            }
+            let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-6);
+            out.extend(vector.map(|x| x / length));
+        }
+        Ok(())
     }
 }
