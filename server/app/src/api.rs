@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use pith_context::Selections;
+
 use crate::admission::Admission;
 use crate::boot::Serving;
 
@@ -29,6 +31,8 @@ pub(crate) struct Api {
     pub(crate) serving: Serving,
     pub(crate) admission: Arc<Admission>,
     pub(crate) preparers: Preparers,
+    /// What turns of chats sent.
+    pub(crate) selections: Arc<dyn Selections>,
 }
 
 /// A name for a request that came without one: unlikely to be met again, easy to read out.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use pith_context::RecentSelections;
 use pith_proto::v1::compression_server::CompressionServer;
 use pith_proto::v1::inference_server::InferenceServer;
 use pith_proto::v1::models_server::ModelsServer;
@@ -34,6 +35,9 @@ pub use model::Served;
 
 /// A ping unanswered for this long ends the connection.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Most bytes of the memory for what turns of chats sent, and most turns.
+const SELECTIONS: (usize, usize) = (64 << 20, 1 << 17);
 
 /// How far the model has come.
 #[derive(Debug, Clone)]
@@ -135,6 +139,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         serving: Serving { phase: phase.clone(), asked: config.model.name.as_str().into() },
         admission: Arc::clone(&admission),
         preparers: Preparers::new(prepare_threads),
+        selections: Arc::new(RecentSelections::new(SELECTIONS.0, SELECTIONS.1)),
     };
     let door = Door {
         tenants: Tenants::new(&config.tenants, config.limits.max_in_flight),

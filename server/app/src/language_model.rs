@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use pith_context::{ContextError, LanguageModel};
+use pith_context::{ChatModel, ContextError, LanguageModel};
 
-use crate::prompt::Frame;
+use crate::prompt::{Frame, Placed};
 
 /// Set when nobody waits for the result any more.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +40,8 @@ impl Drop for CancelOnDrop {
 pub struct Counting<'a> {
     /// The prompt the context will stand in.
     pub frame: &'a Frame<'a>,
+    /// The message before which it stands; `None` if there are no documents.
+    pub question: Option<usize>,
     /// Set when the caller has left.
     pub cancelled: Cancelled,
     /// No count is begun after it.
@@ -52,8 +54,10 @@ impl LanguageModel for Counting<'_> {
     }
 
     fn prompt_tokens(&self, context: &str) -> Result<u32, ContextError> {
-        self.proceed()?;
-        Ok(u32::try_from(self.frame.count(context)).unwrap_or(u32::MAX))
+        match self.question {
+            Some(question) => self.chat_tokens(&[(question, context)]),
+            None => self.chat_tokens(&[]),
+        }
     }
 
     fn proceed(&self) -> Result<(), ContextError> {
@@ -61,5 +65,14 @@ impl LanguageModel for Counting<'_> {
             return Err(ContextError::Model { message: "nobody waits for it any more".to_owned() });
         }
         Ok(())
+    }
+}
+
+impl ChatModel for Counting<'_> {
+    fn chat_tokens(&self, contexts: &[(usize, &str)]) -> Result<u32, ContextError> {
+        self.proceed()?;
+        let placed = |&(message, text): &(usize, _)| Placed { message, text };
+        let contexts: Vec<Placed<'_>> = contexts.iter().map(placed).collect();
+        Ok(u32::try_from(self.frame.count(&contexts)).unwrap_or(u32::MAX))
     }
 }

@@ -2,27 +2,24 @@
 //!
 //! A [`Frame`] is everything of a prompt but the packed documents. It is made once per request; the context stage then
 //! asks it how many tokens the prompt has with this or that context in it, and the last answer is the
-//! prompt itself: one code path, so that counts are exact.
+//! prompt itself: one code path, so that counts are exact. A context may stand before any message of a chat: before the
+//! last one as a rule, before earlier ones too where what was sent with them stays where it was.
 //!
 //! Nothing a caller sends can spell a control token. The template is rendered with placeholders instead of the
 //! messages, only what the template itself wrote is searched for control tokens, and everything between two of
 //! them (the template's words and the caller's, joined) is encoded as ordinary text.
 
 use pith_model::template::{Message, TemplateError};
-use pith_model::tokenizer::Special;
+use pith_model::tokenizer::{Special, TokenSpan};
 use pith_model::{ModelFile, Tokenizer};
 
 mod layout;
 mod spans;
+mod stretch;
 
 use layout::{Layout, Piece};
-pub use spans::SpanMap;
-
-/// Before the documents: short, because small models follow short instructions best and every
-/// token of it is paid by every request.
-const GROUNDING: &str = "Answer the question from the text below.\n\n";
-/// Between the documents and the question.
-const QUESTION: &str = "\n\nQuestion: ";
+pub use spans::{SpanMap, Standing};
+use stretch::Stretch;
 
 /// Why a prompt cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,18 +47,25 @@ pub enum Input {
     Chat(Vec<Message>),
 }
 
-/// A stretch of the prompt that is encoded at once.
-#[derive(Debug, PartialEq, Eq)]
+/// A context and the message before which it stands, with the words that introduce it and the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed<'a> {
+    /// Index of the message.
+    pub message: usize,
+    /// The context. If it is empty, the words are there without it.
+    pub text: &'a str,
+}
+
+/// What a prompt is made of.
+#[derive(Debug)]
 enum Part {
     /// One token that the template spelled.
     Control(u32),
-    /// Ordinary text.
-    Text(String),
-    /// Ordinary text with the documents between its two halves.
-    Grounded(String, String),
+    /// Ordinary text, encoded at once.
+    Text(Stretch),
 }
 
-/// A prompt with a place left for the context.
+/// A prompt with a place left for a context before each message.
 #[derive(Debug)]
 pub struct Frame<'a> {
     tokenizer: &'a Tokenizer,
@@ -74,13 +78,15 @@ pub struct Frame<'a> {
 pub struct Encoded {
     /// Token ids, BOS included where the model wants one.
     pub tokens: Vec<u32>,
-    /// Which bytes of the context each of its tokens stands for.
+    /// Which bytes of the contexts each of their tokens stands for, by message and place.
     pub context: Vec<ContextToken>,
 }
 
-/// A prompt token that stands for bytes of the context.
+/// A prompt token that stands for bytes of a context.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContextToken {
+    /// The message before which the context stands.
+    pub message: usize,
     /// Its place in the prompt.
     pub index: usize,
     /// First byte of the context; clipped to it.
@@ -90,21 +96,18 @@ pub struct ContextToken {
 }
 
 impl<'a> Frame<'a> {
-    /// The frame of `input` for the model of `file`. With `grounded`, the last message is a question about documents,
-    /// which will stand before it; a raw prompt has no place for any.
+    /// The frame of `input` for the model of `file`. A raw prompt has no place for a context.
     ///
     /// # Errors
     /// [`PromptError`] if the model's template fails or alters a message.
-    pub fn new(file: &'a ModelFile, input: &Input, grounded: bool) -> Result<Self, PromptError> {
+    pub fn new(file: &'a ModelFile, input: &Input) -> Result<Self, PromptError> {
         let tokenizer = file.tokenizer();
         let messages = match input {
             Input::Raw { text, parse_control } => {
                 let special = if *parse_control { Special::Parse } else { Special::Plain };
-                let parts = bos(tokenizer, Some(text))
-                    .into_iter()
-                    .chain([Part::Text(text.clone())])
-                    .collect();
-                return Ok(Self { tokenizer, parts, special });
+                let bos = bos(tokenizer, Some(text)).into_iter();
+                let parts = bos.chain([Part::Text(Stretch::of(text))]);
+                return Ok(Self { tokenizer, parts: parts.collect(), special });
             }
             Input::Chat(messages) => messages,
         };
@@ -112,21 +115,17 @@ impl<'a> Frame<'a> {
             Some(template) => Layout::of_template(template, messages)?,
             None => Layout::plain(messages),
         };
-        let mut parts = Vec::new();
+        let mut assembly = Assembly { tokenizer, parts: Vec::new(), open: Stretch::default() };
         for piece in &layout.pieces {
             match piece {
-                Piece::Literal(text) => push_literal(&mut parts, tokenizer, text),
+                Piece::Literal(text) => assembly.push_literal(text),
                 Piece::Content { message, trim } => {
-                    let content = trim.apply(&messages[*message].content);
-                    if grounded && *message + 1 == messages.len() {
-                        push_text(&mut parts, GROUNDING);
-                        ground(&mut parts);
-                        push_text(&mut parts, QUESTION);
-                    }
-                    push_text(&mut parts, content);
+                    assembly.open.push_place(*message);
+                    assembly.open.push(trim.apply(&messages[*message].content));
                 }
             }
         }
+        let mut parts = assembly.close();
         if !matches!(parts.first(), Some(Part::Control(id)) if Some(*id) == tokenizer.prompt_bos())
         {
             parts.splice(0..0, bos(tokenizer, None));
@@ -134,47 +133,52 @@ impl<'a> Frame<'a> {
         Ok(Self { tokenizer, parts, special: Special::Plain })
     }
 
-    /// Tokens of the prompt with `context` in it.
+    /// Tokens of the prompt with `contexts` in it, at most one for a message.
     #[must_use]
-    pub fn count(&self, context: &str) -> usize {
+    pub fn count(&self, contexts: &[Placed<'_>]) -> usize {
         let tokens = |part: &Part| match part {
             Part::Control(_) => 1,
-            Part::Text(text) => self.tokenizer.encode(text, self.special).len(),
-            Part::Grounded(before, after) => {
-                self.tokenizer.encode(&[before, context, after].concat(), self.special).len()
+            Part::Text(stretch) => {
+                stretch.count(contexts, |text| self.tokenizer.encode(text, self.special).len())
             }
         };
         self.parts.iter().map(tokens).sum()
     }
 
-    /// The prompt with `context` in it: as many tokens as [`Self::count`] says.
+    /// The prompt with `contexts` in it: as many tokens as [`Self::count`] says.
     #[must_use]
-    pub fn encode(&self, context: &str) -> Encoded {
+    pub fn encode(&self, contexts: &[Placed<'_>]) -> Encoded {
         let mut encoded = Encoded { tokens: Vec::new(), context: Vec::new() };
         for part in &self.parts {
             match part {
                 Part::Control(id) => encoded.tokens.push(*id),
-                Part::Text(text) => {
-                    encoded.tokens.extend(self.tokenizer.encode(text, self.special))
-                }
-                Part::Grounded(before, after) => {
-                    let text = [before, context, after].concat();
-                    let (first, last) = (before.len(), before.len() + context.len());
-                    for span in self.tokenizer.encode_spans(&text, self.special) {
-                        let (start, end) = (span.start.max(first), span.end.min(last));
-                        if start < end {
-                            let index = encoded.tokens.len();
-                            encoded.context.push(ContextToken {
-                                index,
-                                start: start - first,
-                                end: end - first,
-                            });
-                        }
-                        encoded.tokens.push(span.id);
+                Part::Text(stretch) => {
+                    let (text, places) = stretch.render(contexts);
+                    if places.is_empty() {
+                        encoded.tokens.extend(self.tokenizer.encode(&text, self.special));
+                        continue;
                     }
+                    let first = encoded.tokens.len();
+                    let spans = self.tokenizer.encode_spans(&text, self.special);
+                    for (message, place) in places {
+                        // Tokens are in the order of the text; those of a context stand together.
+                        let from = spans.partition_point(|span| span.end <= place.start);
+                        let inside = spans[from..].iter().take_while(|span| span.start < place.end);
+                        let token = |(at, span): (usize, &TokenSpan)| ContextToken {
+                            message,
+                            index: first + from + at,
+                            start: span.start.max(place.start) - place.start,
+                            end: span.end.min(place.end) - place.start,
+                        };
+                        let tokens = inside.enumerate().map(token);
+                        encoded.context.extend(tokens.filter(|token| token.start < token.end));
+                    }
+                    encoded.tokens.extend(spans.iter().map(|span| span.id));
                 }
             }
         }
+        // Templates may put messages in any order.
+        encoded.context.sort_by_key(|token| token.message);
         encoded
     }
 
@@ -193,39 +197,39 @@ fn bos(tokenizer: &Tokenizer, text: Option<&str>) -> Option<Part> {
     (!spelled).then_some(Part::Control(id))
 }
 
-/// Text the template wrote: control tokens it spells become such, the rest joins its neighbours.
-fn push_literal(parts: &mut Vec<Part>, tokenizer: &Tokenizer, text: &str) {
-    let mut done = 0;
-    for span in tokenizer.encode_spans(text, Special::Parse) {
-        if tokenizer.is_control(span.id) && span.end > span.start {
-            push_text(parts, &text[done..span.start]);
-            parts.push(Part::Control(span.id));
-            done = span.end;
+/// A prompt in the making.
+struct Assembly<'a> {
+    tokenizer: &'a Tokenizer,
+    parts: Vec<Part>,
+    /// Ordinary text at the end. What is pushed joins it: tokens merge across the joint just as they do in a prompt
+    /// rendered in one piece.
+    open: Stretch,
+}
+
+impl Assembly<'_> {
+    /// Text the template wrote: control tokens it spells become such, the rest joins its neighbours.
+    fn push_literal(&mut self, text: &str) {
+        let mut done = 0;
+        for span in self.tokenizer.encode_spans(text, Special::Parse) {
+            if self.tokenizer.is_control(span.id) && span.end > span.start {
+                self.open.push(&text[done..span.start]);
+                self.end_stretch();
+                self.parts.push(Part::Control(span.id));
+                done = span.end;
+            }
+        }
+        self.open.push(&text[done..]);
+    }
+
+    fn end_stretch(&mut self) {
+        let stretch = std::mem::take(&mut self.open);
+        if !stretch.is_empty() {
+            self.parts.push(Part::Text(stretch));
         }
     }
-    push_text(parts, &text[done..]);
-}
 
-/// Ordinary text, encoded together with the ordinary text before it: tokens merge across the joint just as they do in
-/// a prompt rendered in one piece.
-fn push_text(parts: &mut Vec<Part>, text: &str) {
-    if text.is_empty() {
-        return;
+    fn close(mut self) -> Vec<Part> {
+        self.end_stretch();
+        self.parts
     }
-    match parts.last_mut() {
-        Some(Part::Text(before) | Part::Grounded(_, before)) => before.push_str(text),
-        Some(Part::Control(_)) | None => parts.push(Part::Text(text.to_owned())),
-    }
-}
-
-/// Leaves a place for the context.
-fn ground(parts: &mut Vec<Part>) {
-    let before = match parts.last_mut() {
-        Some(Part::Text(before)) => std::mem::take(before),
-        _ => String::new(),
-    };
-    if matches!(parts.last(), Some(Part::Text(_))) {
-        parts.pop();
-    }
-    parts.push(Part::Grounded(before, String::new()));
 }

@@ -50,16 +50,7 @@ pub fn compress(
     model: &dyn LanguageModel,
     tools: Tools<'_>,
 ) -> Result<Compressed, ContextError> {
-    policy.check()?;
-    documents.iter().try_for_each(hints::check)?;
-    let excludes = documents.iter().find(|document| hints::excludes(document));
-    if let Some(document) = excludes.filter(|_| policy.mode == Mode::None) {
-        return Err(ContextError::Hint {
-            document: document.id.clone(),
-            field: "hints",
-            message: "leaving spans out takes a policy that allows it".to_owned(),
-        });
-    }
+    check(documents, policy)?;
     let counter = Counter::new(model)?;
     let start = Instant::now();
     let everything = pack(documents, pack::wholes(documents, |_| true));
@@ -97,13 +88,47 @@ pub fn compress(
             "the policy allows {asked} context tokens, the model's limit leaves {room}"
         ));
     }
-    let all = policy.top_k.is_none() && policy.min_score.is_none() && excludes.is_none();
+    let excludes = documents.iter().any(hints::excludes);
+    let all = policy.top_k.is_none() && policy.min_score.is_none() && !excludes;
     if tokens_before <= budget && all {
         let reason = format!("everything fits: {tokens_before} of {budget} context tokens");
         return Ok(request.whole(everything, prompt_tokens, budget, times, reason));
     }
     drop(everything);
     request.retrieve(budget, &mut times, warnings)
+}
+
+/// Checks everything about a request that needs no model.
+pub(crate) fn check(documents: &[Document], policy: &Policy) -> Result<(), ContextError> {
+    policy.check()?;
+    documents.iter().try_for_each(hints::check)?;
+    let excludes = documents.iter().find(|document| hints::excludes(document));
+    match excludes.filter(|_| policy.mode == Mode::None) {
+        None => Ok(()),
+        Some(document) => Err(ContextError::Hint {
+            document: document.id.clone(),
+            field: "hints",
+            message: "leaving spans out takes a policy that allows it".to_owned(),
+        }),
+    }
+}
+
+/// Every document, whole, whatever is said about parts of them.
+pub(crate) fn verbatim(
+    documents: &[Document],
+    model: &dyn LanguageModel,
+) -> Result<Compressed, ContextError> {
+    let counter = Counter::new(model)?;
+    let clock = Instant::now();
+    let everything = pack(documents, pack::wholes(documents, |_| true));
+    let times = StageTimes { pack: clock.elapsed().as_secs_f64(), ..StageTimes::default() };
+    let prompt_tokens = counter.prompt(&everything.text)?;
+    let tokens_before = prompt_tokens.saturating_sub(counter.base);
+    let policy = &Policy::default();
+    let tools = Tools::default();
+    let request = Request { documents, policy, counter: &counter, tools, tokens_before };
+    let reason = "every document verbatim".to_owned();
+    Ok(request.whole(everything, prompt_tokens, tokens_before, times, reason))
 }
 
 /// What every stage looks at.

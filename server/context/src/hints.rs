@@ -130,3 +130,13 @@ pub(crate) fn check(document: &Document) -> Result<(), ContextError> {
 pub(crate) fn excludes(document: &Document) -> bool {
     document.hints.iter().any(|hint| hint.kind == HintKind::Exclude)
 }
+
+/// Whether a part of `span`, of its text, must be kept.
+pub(crate) fn protects(document: &Document, span: &Range<usize>) -> bool {
+    document.pinned
+        || document.hints.iter().any(|hint| {
+            hint.kind == HintKind::Protect
+                && hint.span.start < span.end
+                && span.start < hint.span.end
+        })
+}

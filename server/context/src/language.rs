@@ -32,6 +32,17 @@ pub trait LanguageModel {
     }
 }
 
+/// A model whose prompt is a chat: a context may stand before any of the user's messages.
+pub trait ChatModel: LanguageModel {
+    /// As [`prompt_tokens`](LanguageModel::prompt_tokens), which is this with one context, before the last message.
+    /// `contexts`: indices of messages and what stands before each; where that is empty, the words that would
+    /// introduce it are counted all the same. Other messages stand by themselves.
+    ///
+    /// # Errors
+    /// [`ContextError::Model`] if the prompt cannot be rendered or encoded.
+    fn chat_tokens(&self, contexts: &[(usize, &str)]) -> Result<u32, ContextError>;
+}
+
 /// A model whose empty prompt is counted, and a watch on the time spent counting.
 pub(crate) struct Counter<'a> {
     model: &'a dyn LanguageModel,

@@ -29,6 +29,7 @@ mod question;
 mod report;
 mod segment;
 mod select;
+mod sticky;
 mod vectors;
 
 pub use cite::{Citation, Citer, Source};
@@ -37,8 +38,11 @@ pub use document::{Document, Format, Span};
 pub use embedder::Embedder;
 pub use error::ContextError;
 pub use hints::{Hint, HintKind, MAX_WEIGHT};
-pub use language::LanguageModel;
+pub use language::{ChatModel, LanguageModel};
 pub use pack::{Packed, Piece};
 pub use policy::{Budget, Fusion, MAX_NEIGHBOR_WINDOW, MAX_SIGNAL_WEIGHT, Mode, Order, Policy};
 pub use prepared::{Prepared, PreparedCache, PreparedKey};
 pub use report::{KeptSpan, Report, StageTimes};
+pub use sticky::{
+    Chat, Conversed, RecentSelections, SelectionKey, Selections, Sent, Sticky, converse,
+};

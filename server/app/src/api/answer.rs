@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
 use super::gate::Caller;
-use super::offsets::units;
+use super::offsets::{Offsets, units};
 use super::prepare::{Citing, span};
 use super::status::{ApiError, internal};
 
@@ -136,19 +136,8 @@ impl Answer {
 
     fn cite(&mut self, citations: Vec<pith_context::Citation>) {
         let Some(citing) = &self.citing else { return };
-        for citation in citations {
-            let at = |byte: usize| units(self.unit, self.text.get(..byte).unwrap_or(&self.text));
-            let source = |source: pith_context::Source| v1::Source {
-                span: Some(span(&citing.documents, source.span)),
-                cited_text: source.cited_text,
-                score: source.score,
-            };
-            self.ready.push_back(Wire::Citation(v1::Citation {
-                answer_start: at(citation.answer.start),
-                answer_end: at(citation.answer.end),
-                sources: citation.sources.into_iter().map(source).collect(),
-            }));
-        }
+        let wire = |each| Wire::Citation(citation(each, &citing.documents, self.unit, &self.text));
+        self.ready.extend(citations.into_iter().map(wire));
     }
 
     /// Reads to the end.
@@ -190,6 +179,26 @@ impl Answer {
     }
 }
 
+/// A citation on the wire; `answer` is the text so far.
+fn citation(
+    citation: pith_context::Citation,
+    documents: &[(String, Offsets)],
+    unit: OffsetUnit,
+    answer: &str,
+) -> v1::Citation {
+    let at = |byte: usize| units(unit, answer.get(..byte).unwrap_or(answer));
+    let source = |source: pith_context::Source| v1::Source {
+        span: Some(span(documents, source.span)),
+        cited_text: source.cited_text,
+        score: source.score,
+    };
+    v1::Citation {
+        answer_start: at(citation.answer.start),
+        answer_end: at(citation.answer.end),
+        sources: citation.sources.into_iter().map(source).collect(),
+    }
+}
+
 /// A finish reason without the caller's words, for the log.
 struct FinishKind<'a>(&'a FinishReason);
 
@@ -226,5 +235,64 @@ impl Stream for AnswerStream {
         };
         self.done = !matches!(item, Some(Ok(_)));
         Poll::Ready(item)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pith_context::{Citer, Document, Packed, Piece, Span};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The characters from `start` to `end`, counted in `unit`.
+    fn cut(text: &str, unit: OffsetUnit, start: u64, end: u64) -> String {
+        let (start, end) = (start as usize, end as usize);
+        match unit {
+            OffsetUnit::Utf8Byte => text[start..end].to_owned(),
+            OffsetUnit::Utf16 => {
+                let wide: Vec<u16> = text.encode_utf16().collect();
+                String::from_utf16(&wide[start..end]).unwrap()
+            }
+            _ => text.chars().skip(start).take(end - start).collect(),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn citations_are_where_they_say_in_every_unit(
+            sentences in prop::collection::vec("(The|Das) (alte|old|größte) (Brücke|船|tower 🗼) (of|von) (Köln|Brigg) (fell|brannte) in 1[0-9]{3}\\. ", 1..6),
+            own in "[a-zé漢😀 ]{0,12}\n",
+            picked in prop::collection::vec(any::<prop::sample::Index>(), 1..4),
+            unit in prop::sample::select(vec![OffsetUnit::Utf8Byte, OffsetUnit::CodePoint, OffsetUnit::Utf16]),
+        ) {
+            let text = sentences.concat();
+            let source = Span { document: 0, start: 0, end: text.len() };
+            let packed = Packed {
+                text: text.clone(),
+                pieces: vec![Piece { source, packed: 0..text.len() }],
+            };
+            let documents = [Document { text: text.clone(), ..Document::default() }];
+            let rulers = [("it".to_owned(), Offsets::new(unit, &text))];
+            let mut citer = Citer::new(&documents, &packed);
+            let mut answer = own;
+            for index in picked {
+                answer.push_str(&sentences[index.index(sentences.len())]);
+            }
+            let mut cited = citer.push(&answer);
+            cited.extend(citer.finish());
+            prop_assert!(!cited.is_empty());
+            for each in cited {
+                let bytes = each.answer.clone();
+                let wire = citation(each, &rulers, unit, &answer);
+                prop_assert_eq!(cut(&answer, unit, wire.answer_start, wire.answer_end), &answer[bytes]);
+                for source in wire.sources {
+                    let span = source.span.unwrap();
+                    prop_assert_eq!(cut(&text, unit, span.start, span.end), source.cited_text);
+                }
+            }
+        }
     }
 }

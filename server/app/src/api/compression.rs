@@ -24,6 +24,7 @@ impl Compression for Api {
         if request.documents.is_empty() {
             return Err(ApiError::field("documents", "must be at least 1").into());
         }
+        validate::not_sticky(request.policy.as_ref())?;
         let sources = validate::sources(request.documents, request.policy, &request.query, unit)?;
         let served = self.serving.find(&request.model)?;
         let model = served.name.clone();

@@ -15,7 +15,7 @@ use super::Api;
 use super::answer::{Answer, AnswerStream};
 use super::gate::Caller;
 use super::offsets::Offsets;
-use super::prepare::prepare;
+use super::prepare::{Turns, prepare};
 use super::status::ApiError;
 use super::validate::{self, Job};
 use crate::boot::Served;
@@ -25,9 +25,11 @@ impl Api {
     async fn begin(&self, job: Job, caller: Caller) -> Result<Answer, ApiError> {
         let served = self.serving.find(&job.model)?;
         let (job, prepared) = {
-            let (served, deadline) = (Arc::clone(&served), caller.deadline);
+            let (served, selections) = (Arc::clone(&served), Arc::clone(&self.selections));
+            let (tenant, deadline) = (Arc::clone(&caller.tenant.name), caller.deadline);
             let work = move |cancelled| {
-                prepare(&job, &served, deadline, cancelled).map(|prepared| (job, prepared))
+                let turns = Turns { tenant: &tenant, selections: &*selections };
+                prepare(&job, &served, turns, deadline, cancelled).map(|prepared| (job, prepared))
             };
             self.preparers.run(work).await?
         };

@@ -5,7 +5,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use pith_context::{Citer, Compressed, ContextError, Document, Mode, Policy, Tools, compress};
+use pith_context::{
+    Chat, Citer, ContextError, Document, Mode, Packed, Policy, Report, Selections, Sent, Sticky,
+    Tools, compress, converse,
+};
+use pith_model::template::Message;
 use pith_proto::v1;
 use pith_proto::v1::OffsetUnit;
 use tokio::sync::Semaphore;
@@ -15,7 +19,7 @@ use super::status::ApiError;
 use super::validate::{Job, Sources};
 use crate::boot::Served;
 use crate::language_model::{Cancelled, Counting};
-use crate::prompt::{Encoded, Frame, Input, SpanMap};
+use crate::prompt::{Encoded, Frame, Input, Placed, SpanMap};
 
 /// Tokens an answer may have if the request does not say.
 const DEFAULT_MAX_TOKENS: usize = 512;
@@ -74,31 +78,44 @@ pub(super) struct Citing {
     pub(super) documents: Vec<(String, Offsets)>,
 }
 
+/// Whose turns of chats are remembered, and where.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turns<'a> {
+    pub(super) tenant: &'a str,
+    pub(super) selections: &'a dyn Selections,
+}
+
 /// Makes the prompt of `job`, its report if it has documents (or is a dry run), and what citing needs.
 pub(super) fn prepare(
     job: &Job,
     served: &Served,
+    turns: Turns<'_>,
     deadline: Instant,
     cancelled: Cancelled,
 ) -> Result<Prepared, ApiError> {
     let context_tokens = served.engine.max_context();
     let asked = job.stop.max_tokens.map(|max| max as usize);
     let limit = prompt_limit(&job.sources.policy, asked, context_tokens)?;
-    let counts = Limits { limit: Some(limit), deadline, cancelled };
-    let (compressed, encoded, times) = build(&job.input, &job.sources, served, counts)?;
+    let limits = Limits { limit: Some(limit), deadline, cancelled };
+    let made = build(&job.input, &job.sources, served, Some(turns), limits)?;
     // What is left of the context, if nothing was asked for.
-    let room = context_tokens.saturating_sub(encoded.tokens.len());
+    let room = context_tokens.saturating_sub(made.prompt.tokens.len());
     let max_tokens = asked.unwrap_or(DEFAULT_MAX_TOKENS.min(room));
+    if let Some((_, sent)) = made.sticky.as_ref().filter(|_| !job.dry_run) {
+        sent.remember(turns.selections);
+    }
     let Sources { documents, .. } = &job.sources;
     let wanted = !documents.is_empty() || job.dry_run;
     let rulers = rulers(documents, job.output.unit);
-    let report = wanted.then(|| {
-        report(&compressed, &rulers, times, Some(&SpanMap::new(&compressed.context, &encoded)))
+    let report =
+        wanted.then(|| report(&made, &rulers, Some(&SpanMap::new(&made.contexts, &made.prompt))));
+    let cite = job.output.cite && !job.dry_run && !documents.is_empty();
+    let citing = cite.then(|| {
+        let contexts = made.contexts.iter().map(|(_, packed)| packed);
+        Citing { citer: Citer::over(documents, contexts, &made.report.kept), documents: rulers }
     });
-    let citing = (job.output.cite && !job.dry_run && !documents.is_empty())
-        .then(|| Citing { citer: Citer::ranked(documents, &compressed), documents: rulers });
     let max_tokens = u32::try_from(max_tokens).unwrap_or(u32::MAX);
-    Ok(Prepared { tokens: encoded.tokens, max_tokens, report, citing })
+    Ok(Prepared { tokens: made.prompt.tokens, max_tokens, report, citing })
 }
 
 /// Packs `sources` as [`prepare`] does, for a question that nobody answers now and a model of any context.
@@ -110,12 +127,12 @@ pub(super) fn pack(
     deadline: Instant,
     cancelled: Cancelled,
 ) -> Result<(String, v1::CompressionReport), ApiError> {
-    let message =
-        pith_model::template::Message { role: "user".to_owned(), content: question.to_owned() };
-    let counts = Limits { limit: None, deadline, cancelled };
-    let (compressed, _, times) = build(&Input::Chat(vec![message]), sources, served, counts)?;
-    let report = report(&compressed, &rulers(&sources.documents, unit), times, None);
-    Ok((compressed.context.text, report))
+    let message = Message { role: "user".to_owned(), content: question.to_owned() };
+    let limits = Limits { limit: None, deadline, cancelled };
+    let made = build(&Input::Chat(vec![message]), sources, served, None, limits)?;
+    let report = report(&made, &rulers(&sources.documents, unit), None);
+    let text = made.contexts.into_iter().next().map_or(String::new(), |(_, packed)| packed.text);
+    Ok((text, report))
 }
 
 /// Most prompt tokens, so that the answer fits after it.
@@ -145,31 +162,65 @@ struct Limits {
     cancelled: Cancelled,
 }
 
+/// A prompt and how it came about.
+struct Made {
+    prompt: Encoded,
+    /// What stands before which message.
+    contexts: Vec<(usize, Packed)>,
+    report: Report,
+    /// Set if the policy is sticky and there are documents.
+    sticky: Option<(Sticky, Sent)>,
+    times: Vec<v1::StageTime>,
+}
+
+/// Chooses what stands before each message and makes the prompt. `turns`: what a sticky policy goes by.
 fn build(
     input: &Input,
     sources: &Sources,
     served: &Served,
+    turns: Option<Turns<'_>>,
     Limits { limit, deadline, cancelled }: Limits,
-) -> Result<(Compressed, Encoded, Vec<v1::StageTime>), ApiError> {
+) -> Result<Made, ApiError> {
     let clock = Instant::now();
-    let frame = Frame::new(&served.file, input, !sources.documents.is_empty())?;
+    let Sources { documents, policy, .. } = sources;
+    let frame = Frame::new(&served.file, input)?;
     let template = clock.elapsed().as_secs_f64();
-    let counting = Counting { frame: &frame, cancelled, deadline };
-    let compressed =
-        compress(&sources.documents, &sources.policy, limit, &counting, Tools::default())?;
+    let messages: &[Message] = match input {
+        Input::Chat(messages) => messages,
+        Input::Raw { .. } => &[],
+    };
+    let question = messages.len().checked_sub(1).filter(|_| !documents.is_empty());
+    let counting = Counting { frame: &frame, question, cancelled, deadline };
+    let sticky = turns.filter(|_| sources.sticky && question.is_some());
+    let (contexts, report, sticky) = match sticky {
+        Some(Turns { tenant, selections }) => {
+            let messages: Vec<(&str, &str)> =
+                messages.iter().map(|said| (said.role.as_str(), said.content.as_str())).collect();
+            let chat = Chat { tenant, model: served.file.fingerprint(), messages: &messages };
+            let chosen = converse(documents, policy, limit, &counting, &chat, selections, tools)?;
+            (chosen.contexts, chosen.report, Some((chosen.sticky, chosen.sent)))
+        }
+        None => {
+            let chosen = compress(documents, policy, limit, &counting, tools)?;
+            let context = question.map(|question| (question, chosen.context));
+            (context.into_iter().collect(), chosen.report, None)
+        }
+    };
     let clock = Instant::now();
-    let encoded = frame.encode(&compressed.context.text);
+    let placed: Vec<Placed<'_>> = contexts
+        .iter()
+        .map(|(message, packed)| Placed { message: *message, text: &packed.text })
+        .collect();
+    let prompt = frame.encode(&placed);
     let tokenize = clock.elapsed().as_secs_f64();
-    if encoded.tokens.len() != compressed.report.prompt_tokens as usize {
+    let prompt_tokens = report.prompt_tokens;
+    if prompt.tokens.len() != prompt_tokens as usize {
         return Err(ApiError::Internal("the prompt does not have the tokens that were counted"));
     }
-    if let Some(limit) = limit
-        && compressed.report.prompt_tokens > limit
-    {
-        let prompt_tokens = compressed.report.prompt_tokens;
+    if let Some(limit) = limit.filter(|&limit| prompt_tokens > limit) {
         return Err(ContextError::Overflow { prompt_tokens, limit }.into());
     }
-    let times = &compressed.report.times;
+    let times = &report.times;
     let stage = |stage: &str, seconds| v1::StageTime { stage: stage.to_owned(), seconds };
     let times = vec![
         stage("template", template),
@@ -181,7 +232,7 @@ fn build(
         stage("count", times.count),
         stage("tokenize", tokenize),
     ];
-    Ok((compressed, encoded, times))
+    Ok(Made { prompt, contexts, report, sticky, times })
 }
 
 fn rulers(documents: &[Document], unit: OffsetUnit) -> Vec<(String, Offsets)> {
@@ -198,23 +249,34 @@ pub(super) fn span(documents: &[(String, Offsets)], span: pith_context::Span) ->
 }
 
 fn report(
-    compressed: &Compressed,
+    made: &Made,
     documents: &[(String, Offsets)],
-    stages: Vec<v1::StageTime>,
     prompt: Option<&SpanMap<'_>>,
 ) -> v1::CompressionReport {
-    let report = &compressed.report;
-    let token = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
-    let kept = |kept: &pith_context::KeptSpan| v1::KeptSpan {
-        span: Some(span(documents, kept.span)),
-        tokens: kept.tokens,
-        score: kept.score,
-        lexical: kept.lexical,
-        dense: kept.dense,
-        expanded: kept.expanded,
-        prompt: prompt
-            .and_then(|map| map.tokens(kept.span))
-            .map(|range| v1::TokenRange { start: token(range.start), end: token(range.end) }),
+    let report = &made.report;
+    let number = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
+    let kept = |kept: &pith_context::KeptSpan| {
+        let standing = prompt.and_then(|map| map.find(kept.span));
+        v1::KeptSpan {
+            span: Some(span(documents, kept.span)),
+            tokens: kept.tokens,
+            score: kept.score,
+            lexical: kept.lexical,
+            dense: kept.dense,
+            expanded: kept.expanded,
+            message: standing.as_ref().map(|standing| number(standing.message)),
+            prompt: standing.map(|standing| v1::TokenRange {
+                start: number(standing.tokens.start),
+                end: number(standing.tokens.end),
+            }),
+        }
+    };
+    let sticky = |(sticky, _): &(Sticky, Sent)| v1::Sticky {
+        turns_kept: sticky.turns_kept,
+        tokens_kept: sticky.tokens_kept,
+        tokens_added: sticky.tokens_added,
+        fresh: sticky.fresh,
+        reason: sticky.reason.clone(),
     };
     v1::CompressionReport {
         mode_used: match report.mode {
@@ -229,7 +291,8 @@ fn report(
         budget_tokens: report.budget_tokens,
         kept: report.kept.iter().map(kept).collect(),
         dropped: report.dropped.iter().map(|dropped| span(documents, *dropped)).collect(),
-        stages,
+        stages: made.times.clone(),
         warnings: report.warnings.clone(),
+        sticky: made.sticky.as_ref().map(sticky),
     }
 }

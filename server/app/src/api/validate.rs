@@ -50,6 +50,8 @@ pub(super) struct Job {
 pub(super) struct Sources {
     pub(super) documents: Vec<Document>,
     pub(super) policy: Policy,
+    /// What earlier turns of the chat sent stays where it is.
+    pub(super) sticky: bool,
 }
 
 /// [`pith_engine::request::StopConditions`] before the prompt's length is known.
@@ -85,6 +87,7 @@ pub(super) fn generate(request: v1::GenerateRequest) -> Result<Job, ApiError> {
         ));
     }
     let output = output(request.output.unwrap_or_default())?;
+    not_sticky(request.policy.as_ref())?;
     Ok(Job {
         request_id: request_id(request.request_id)?,
         model: request.model,
@@ -150,6 +153,17 @@ fn messages(messages: Vec<v1::ChatMessage>) -> Result<Vec<Message>, ApiError> {
     messages.into_iter().enumerate().map(checked).collect()
 }
 
+/// Refuses a sticky policy where there are no turns.
+pub(super) fn not_sticky(policy: Option<&v1::CompressionPolicy>) -> Result<(), ApiError> {
+    match policy {
+        Some(policy) if policy.sticky => Err(ApiError::field(
+            "policy.sticky",
+            "is for chats: elsewhere there are no earlier turns",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Documents and policy; what passages are chosen for is `question` unless the policy says otherwise. `unit` is that of
 /// the documents' hints.
 pub(super) fn sources(
@@ -176,7 +190,9 @@ pub(super) fn sources(
         }
         checked.push(each);
     }
-    Ok(Sources { documents: checked, policy: self::policy(policy.unwrap_or_default(), question)? })
+    let policy = policy.unwrap_or_default();
+    let sticky = policy.sticky;
+    Ok(Sources { documents: checked, policy: self::policy(policy, question)?, sticky })
 }
 
 fn document(index: usize, document: v1::Document, unit: OffsetUnit) -> Result<Document, ApiError> {

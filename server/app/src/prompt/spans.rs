@@ -4,44 +4,73 @@
 
 use std::ops::Range;
 
-use pith_context::{Packed, Piece, Span};
+use pith_context::{Packed, Span};
 
 use super::{ContextToken, Encoded};
 
-/// Ties document bytes to prompt tokens, through the packed context that both know.
+/// Ties document bytes to prompt tokens, through the packed contexts that both know.
 #[derive(Debug)]
 pub struct SpanMap<'a> {
-    pieces: &'a [Piece],
+    /// Every passage of the contexts, in the order of documents and offsets.
+    passages: Vec<Passage>,
     tokens: &'a [ContextToken],
 }
 
+/// A passage of a document in a context.
+#[derive(Debug)]
+struct Passage {
+    source: Span,
+    /// The message before which the context stands.
+    message: usize,
+    /// Its bytes in the context.
+    packed: Range<usize>,
+}
+
+/// Where a span stands in the prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The message before which it stands.
+    pub message: usize,
+    /// Its tokens, the shared ones at its edges included.
+    pub tokens: Range<usize>,
+}
+
 impl<'a> SpanMap<'a> {
-    /// The map of a prompt whose context is `packed`.
+    /// The map of a prompt in which each of `contexts` stands before its message.
     #[must_use]
-    pub fn new(packed: &'a Packed, prompt: &'a Encoded) -> Self {
-        Self { pieces: &packed.pieces, tokens: &prompt.context }
+    pub fn new(contexts: &[(usize, Packed)], prompt: &'a Encoded) -> Self {
+        let passages = |(message, packed): &(usize, Packed)| {
+            let message = *message;
+            let passage = move |piece: &pith_context::Piece| Passage {
+                source: piece.source,
+                message,
+                packed: piece.packed.clone(),
+            };
+            packed.pieces.iter().map(passage).collect::<Vec<_>>()
+        };
+        let mut passages: Vec<Passage> = contexts.iter().flat_map(passages).collect();
+        passages.sort_unstable_by_key(|passage| passage.source);
+        Self { passages, tokens: &prompt.context }
     }
 
-    /// Prompt tokens that stand for bytes of `span`, the shared ones at its edges included. `None` if no
-    /// piece of the context holds all of it.
+    /// Where `span` stands. `None` if no passage holds all of it.
     #[must_use]
-    pub fn tokens(&self, span: Span) -> Option<Range<usize>> {
-        // Pieces stand in the order of documents and offsets.
-        let after = self.pieces.partition_point(|piece| {
-            (piece.source.document, piece.source.start) <= (span.document, span.start)
+    pub fn find(&self, span: Span) -> Option<Standing> {
+        let after = self.passages.partition_point(|passage| {
+            (passage.source.document, passage.source.start) <= (span.document, span.start)
         });
-        let piece = &self.pieces[after.checked_sub(1)?];
-        if piece.source.document != span.document
-            || span.end > piece.source.end
-            || span.start >= span.end
-        {
+        let Passage { source, message, packed } = &self.passages[after.checked_sub(1)?];
+        if source.document != span.document || span.end > source.end || span.start >= span.end {
             return None;
         }
-        let start = piece.packed.start + (span.start - piece.source.start);
+        let start = packed.start + (span.start - source.start);
         let end = start + (span.end - span.start);
-        let first = self.tokens.partition_point(|token| token.end <= start);
-        let last = self.tokens.partition_point(|token| token.start < end);
+        let first =
+            self.tokens.partition_point(|token| (token.message, token.end) <= (*message, start));
+        let last =
+            self.tokens.partition_point(|token| (token.message, token.start) < (*message, end));
         let tokens = self.tokens.get(first..last).filter(|tokens| !tokens.is_empty())?;
-        Some(tokens[0].index..tokens[tokens.len() - 1].index + 1)
+        let tokens = tokens[0].index..tokens[tokens.len() - 1].index + 1;
+        Some(Standing { message: *message, tokens })
     }
 }

@@ -16,5 +16,6 @@ mod never_silent;
 mod prompt;
 mod real_model;
 mod reflection;
+mod sticky;
 mod streams;
 mod vanish;

@@ -24,8 +24,8 @@ fn its_own_template_is_kept_to_the_token() {
     ];
     let rendered = file.template().unwrap().render(&chat, true).unwrap();
     let expected = file.tokenizer().encode(&rendered, Special::Parse);
-    let frame = Frame::new(&file, &Input::Chat(chat), false).unwrap();
-    assert_eq!(frame.encode("").tokens, expected);
+    let frame = Frame::new(&file, &Input::Chat(chat)).unwrap();
+    assert_eq!(frame.encode(&[]).tokens, expected);
 }
 
 #[tokio::test]

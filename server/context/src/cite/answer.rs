@@ -61,7 +61,7 @@ impl Answer {
         let flow = &head[..line.unwrap_or(most)];
         let settled = over || long || line.is_some();
         if let Some(&start) = starts(flow).get(1)
-            && (settled || has_opened(&flow[start..]))
+            && (settled || has_opened(&flow[start..]) && holds(flow, start))
         {
             return Some(start);
         }
@@ -82,10 +82,76 @@ fn has_opened(next: &str) -> bool {
         || word.contains(|c: char| !c.is_alphanumeric())
 }
 
-/// What a line of the answer claims: without the list marker before it.
+/// Whether the second sentence of `flow` begins at `start` whatever letter comes next: before its first letter may stand
+/// marks, digits and signs through which the rules of sentence ends look ahead.
+fn holds(flow: &str, start: usize) -> bool {
+    ["a", "A"].iter().all(|next| starts(&[flow, next].concat()).get(1) == Some(&start))
+}
+
+/// What a line of the answer claims: without the list marker before it, and without an opening that only says where the
+/// claim comes from or that it is the answer ("According to the text, the answer is").
 pub(super) fn claim(sentence: &str) -> &str {
-    if !crate::segment::is_item(sentence) {
-        return sentence;
+    let mut claim = sentence;
+    if crate::segment::is_item(sentence) {
+        claim = sentence.split_once([' ', '\t']).map_or(sentence, |(_, rest)| rest);
     }
-    sentence.split_once([' ', '\t']).map_or(sentence, |(_, rest)| rest)
+    if let Some((opening, rest)) = claim.split_once(',')
+        && is_reference(opening)
+    {
+        claim = rest;
+    }
+    without_announcement(claim)
+}
+
+/// Longest opening that is looked at, in words.
+const MAX_OPENING_WORDS: usize = 8;
+
+/// Whether an opening only points at the text: "According to the document", "Based on this passage".
+fn is_reference(opening: &str) -> bool {
+    const TEXTS: &[&str] = &[
+        "text",
+        "texts",
+        "document",
+        "documents",
+        "passage",
+        "passages",
+        "context",
+        "article",
+        "source",
+        "sources",
+        "information",
+        "excerpt",
+        "above",
+    ];
+    let words: Vec<String> = words(opening).take(MAX_OPENING_WORDS + 1).collect();
+    let points = matches!(
+        words.first().map(String::as_str),
+        Some("according" | "based" | "from" | "in" | "as")
+    );
+    points
+        && words.len() <= MAX_OPENING_WORDS
+        && words.last().is_some_and(|last| TEXTS.contains(&last.as_str()))
+}
+
+/// `claim` without "The answer is" or "Answer:" before it.
+fn without_announcement(claim: &str) -> &str {
+    let (mut announced, mut end) = (false, 0);
+    for (number, word) in claim.split_inclusive(char::is_whitespace).enumerate() {
+        end += word.len();
+        let word = word.trim();
+        announced |= word.trim_end_matches(':').eq_ignore_ascii_case("answer");
+        if announced && (word.ends_with(':') || ["is", "was", "are", "were"].contains(&word)) {
+            return &claim[end..];
+        }
+        let leads = announced
+            || ["the", "correct", "short"].iter().any(|lead| word.eq_ignore_ascii_case(lead));
+        if !leads && !word.is_empty() || number >= MAX_OPENING_WORDS {
+            return claim;
+        }
+    }
+    claim
+}
+
+fn words(text: &str) -> impl Iterator<Item = String> {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_lowercase)
 }

@@ -48,6 +48,30 @@ fn a_sentence_cites_what_supports_it() {
 }
 
 #[test]
+fn an_opening_that_only_announces_is_no_claim() {
+    for opening in [
+        "The answer is ",
+        "Answer: ",
+        "According to the text, ",
+        "Based on the passage, the answer to the question is ",
+        "- The correct answer is: ",
+    ] {
+        let citations = cite(&format!("{opening}Wilhelm Conrad Röntgen."));
+        assert_eq!(citations.len(), 1, "{opening}");
+        assert!(citations[0].0.starts_with(opening.trim_start()), "the whole sentence is cited");
+    }
+    for claim in [
+        "In Germany, 1901",
+        "The answer of Marie Curie",
+        "answer",
+        "According to Marie Curie, money is",
+    ] {
+        let marked = format!("{claim}.");
+        assert_eq!(answer::claim(&marked), marked);
+    }
+}
+
+#[test]
 fn a_sentence_of_two_facts_cites_both() {
     let answer = "Wilhelm Conrad Röntgen of Germany was awarded in 1901, and Marie Curie received two prizes for physics and chemistry.";
     let sources = &cite(answer)[0].1;
@@ -82,6 +106,19 @@ fn citations_come_when_the_next_sentence_begins() {
     let line = citer.push(" and one for chemistry\n");
     assert_eq!(line.len(), 1, "a new line ends a sentence");
     assert!(citer.finish().is_empty());
+}
+
+#[test]
+fn marks_before_the_first_letter_do_not_settle_a_sentence() {
+    let mut answer = answer::Answer::default();
+    // Two vowel signs, through which the rules look for a small letter.
+    answer.push("It fell in 1895. \"\u{dd6}\u{11930}");
+    assert_eq!(answer.next_complete(), None);
+    answer.push("a");
+    assert_eq!(answer.next_complete(), None, "a small letter goes on with the sentence");
+    let mut answer = answer::Answer::default();
+    answer.push("It fell in 1895. 東京");
+    assert_eq!(answer.next_complete().map(|(range, _)| range), Some(0..16));
 }
 
 #[test]
