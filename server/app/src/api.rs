@@ -1,12 +1,10 @@
 //! The gRPC edge: `pith.v1`.
 //!
 //! `gate` stands before every service (who calls, until when, is there room), `validate` turns messages into checked
-//! values, `prepare` makes prompts on its own threads, `answer` streams. `status` is the one table from errors to the
+//! values, `originals` makes text of files, `prepare` makes prompts on its own threads, `answer` streams. `status` is the one table from errors to the
 //! wire.
 
 use std::sync::Arc;
-
-use pith_context::Selections;
 
 use crate::admission::Admission;
 use crate::boot::Serving;
@@ -16,13 +14,16 @@ mod compression;
 mod gate;
 mod hints;
 mod inference;
+mod means;
 mod models;
 mod offsets;
+mod originals;
 mod prepare;
 pub(crate) mod status;
 mod validate;
 
 pub(crate) use gate::{Door, GateLayer};
+pub(crate) use means::Shared;
 pub(crate) use prepare::Preparers;
 
 /// What every service knows.
@@ -31,8 +32,7 @@ pub(crate) struct Api {
     pub(crate) serving: Serving,
     pub(crate) admission: Arc<Admission>,
     pub(crate) preparers: Preparers,
-    /// What turns of chats sent.
-    pub(crate) selections: Arc<dyn Selections>,
+    pub(crate) shared: Shared,
 }
 
 /// A name for a request that came without one: unlikely to be met again, easy to read out.

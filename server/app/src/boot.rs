@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use pith_context::RecentSelections;
+use pith_context::{PreparedCache, RecentSelections};
 use pith_proto::v1::compression_server::CompressionServer;
 use pith_proto::v1::inference_server::InferenceServer;
 use pith_proto::v1::models_server::ModelsServer;
@@ -20,7 +20,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::admission::Admission;
 use crate::api::status::{ApiError, internal};
-use crate::api::{Api, Door, GateLayer, Preparers};
+use crate::api::{Api, Door, GateLayer, Preparers, Shared};
 use crate::config::Config;
 use crate::drain::Drained;
 use crate::tenants::Tenants;
@@ -38,6 +38,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Most bytes of the memory for what turns of chats sent, and most turns.
 const SELECTIONS: (usize, usize) = (64 << 20, 1 << 17);
+/// Memory of documents prepared before: a hundred of 100,000 tokens each.
+const PREPARED_BYTES: usize = 256 << 20;
 
 /// How far the model has come.
 #[derive(Debug, Clone)]
@@ -139,7 +141,10 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         serving: Serving { phase: phase.clone(), asked: config.model.name.as_str().into() },
         admission: Arc::clone(&admission),
         preparers: Preparers::new(prepare_threads),
-        selections: Arc::new(RecentSelections::new(SELECTIONS.0, SELECTIONS.1)),
+        shared: Shared {
+            prepared: Arc::new(PreparedCache::new(PREPARED_BYTES)),
+            selections: Arc::new(RecentSelections::new(SELECTIONS.0, SELECTIONS.1)),
+        },
     };
     let door = Door {
         tenants: Tenants::new(&config.tenants, config.limits.max_in_flight),

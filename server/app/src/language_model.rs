@@ -19,7 +19,9 @@ impl Cancelled {
         CancelOnDrop(self.clone())
     }
 
-    fn is_set(&self) -> bool {
+    /// Whether it is set.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -25,7 +25,7 @@ use std::ops::Range;
 
 use crate::index::inverse_frequency;
 use crate::index::terms::{Occurrence, Term, occurrences};
-use crate::segment::segment;
+use crate::segment::segment_part;
 use crate::{Compressed, Document, KeptSpan, Packed, Span};
 use answer::Answer;
 
@@ -117,10 +117,9 @@ impl Citer {
         };
         let mut passages: Vec<(Span, &str)> = contexts.into_iter().flat_map(passage).collect();
         passages.sort_unstable();
-        for (Span { document, start, .. }, text) in passages {
-            let format =
-                documents.get(document).map(|document| document.format).unwrap_or_default();
-            for sentence in segment(text, format).sentences {
+        for (Span { document, start, end }, text) in passages {
+            let Some(source) = documents.get(document) else { continue };
+            for sentence in segment_part(source, start..end).sentences {
                 let Range { start: from, end: to } = sentence.span;
                 citer.push_source(
                     Span { document, start: start + from, end: start + to },

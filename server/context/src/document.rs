@@ -1,6 +1,8 @@
 //! What a request brings along to be read.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
 
 use crate::Hint;
 
@@ -12,6 +14,8 @@ pub enum Format {
     Text,
     /// CommonMark: headings make sections, code fences and tables stay together.
     Markdown,
+    /// Source code in any language: units end at line ends, definitions head what they enclose.
+    Code,
 }
 
 /// One document of a request.
@@ -26,6 +30,9 @@ pub struct Document {
     pub text: String,
     /// How `text` is to be read.
     pub format: Format,
+    /// What `text` is made of, where that is known ([`extract`](crate::extract) knows it): in order, not overlapping,
+    /// leaving out nothing but white space. `format` is not looked at then. `None`: it is read off the text.
+    pub elements: Option<Arc<[Element]>>,
     /// The caller's notes. Neither indexed nor shown to the model.
     pub metadata: BTreeMap<String, String>,
     /// Kept whole whatever the question is; an error if the budget is too small for it.
@@ -44,12 +51,33 @@ impl Default for Document {
             title: None,
             text: String::new(),
             format: Format::default(),
+            elements: None,
             metadata: BTreeMap::new(),
             pinned: false,
             weight: 1.0,
             hints: Vec::new(),
         }
     }
+}
+
+/// A part of a text that no sentence reaches out of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Element {
+    /// What it is.
+    pub kind: ElementKind,
+    /// Bytes of the text.
+    pub span: Range<usize>,
+}
+
+/// What an [`Element`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ElementKind {
+    /// Running text.
+    Paragraph,
+    /// A heading and its level, from 1; it heads what follows, up to the next of its level or a lower one.
+    Heading(u8),
+    /// A table or a listing: lines rather than sentences.
+    Lines,
 }
 
 /// Bytes `start..end` of a document's text, always on character boundaries.

@@ -2,7 +2,7 @@
 //!
 //! The walk of a request, one module a stage:
 //!
-//! `segment` cuts documents into sections, chunks and sentences with byte offsets; `index` turns sentences
+//! [`extract()`] makes text of HTML and the like; `segment` cuts documents into sections, chunks and sentences with byte offsets; `index` turns sentences
 //! into terms; `select` scores them for the question; `fill` spends the budget; `pack` joins what is kept into
 //! the text that stands in the prompt; [`cite`] ties the streamed answer back to its source.
 //!
@@ -18,6 +18,7 @@ mod compress;
 mod document;
 mod embedder;
 mod error;
+pub mod extract;
 mod fill;
 mod hints;
 mod index;
@@ -34,9 +35,10 @@ mod vectors;
 
 pub use cite::{Citation, Citer, Source};
 pub use compress::{Compressed, Tools, compress};
-pub use document::{Document, Format, Span};
+pub use document::{Document, Element, ElementKind, Format, Span};
 pub use embedder::Embedder;
 pub use error::ContextError;
+pub use extract::{Extracted, extract};
 pub use hints::{Hint, HintKind, MAX_WEIGHT};
 pub use language::{ChatModel, LanguageModel};
 pub use pack::{Packed, Piece};

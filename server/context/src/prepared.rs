@@ -17,9 +17,9 @@ pub use cache::PreparedCache;
 
 use crate::index::{Index, Place};
 use crate::question::Cues;
-use crate::segment::{Section, Segments, Sentence, segment};
+use crate::segment::{Section, Segments, Sentence, segment_document};
 use crate::vectors::Vectors;
-use crate::{ContextError, Document, Embedder, StageTimes};
+use crate::{ContextError, Document, Element, ElementKind, Embedder, StageTimes};
 
 /// Changes whenever the same document would be prepared otherwise (cutting, terms, cues): what was kept before is then
 /// not found.
@@ -61,6 +61,16 @@ impl PreparedKey {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
+        for Element { kind, span } in document.elements.iter().flat_map(|elements| elements.iter()) {
+            let kind = match kind {
+                ElementKind::Paragraph => [0, 0],
+                ElementKind::Heading(level) => [1, *level],
+                ElementKind::Lines => [2, 0],
+            };
+            hash.update(kind);
+            hash.update((span.start as u64).to_le_bytes());
+            hash.update((span.end as u64).to_le_bytes());
+        }
         Self(hash.finalize().into())
     }
 }
@@ -87,7 +97,7 @@ impl Prepared {
         times: &mut StageTimes,
     ) -> Result<Self, ContextError> {
         let clock = Instant::now();
-        let cut = segment(&document.text, document.format);
+        let cut = segment_document(document);
         times.segment += clock.elapsed().as_secs_f64();
         proceed()?;
         let clock = Instant::now();

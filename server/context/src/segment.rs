@@ -4,13 +4,14 @@
 //! for every model. Time is linear in the text, whatever it holds.
 
 mod blocks;
+mod code;
 pub(crate) mod sentences;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 
-use crate::Format;
+use crate::{Document, Element, ElementKind, Format};
 pub(crate) use blocks::is_item;
 use blocks::{Block, Kind};
 
@@ -22,9 +23,10 @@ const CHUNK_BYTES: usize = 512;
 const MAX_CHUNK_BYTES: usize = 800;
 
 /// A document cut up. Sentences are in order, do not overlap, and leave out nothing but white space.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Segments {
-    /// Headings and what they head; the first has no heading and holds what precedes any.
+    /// Headings (in code, the first lines of definitions) and what they head; the first has no heading and holds what
+    /// precedes any.
     pub(crate) sections: Vec<Section>,
     /// Number of chunks; sentences refer to them.
     pub(crate) chunks: usize,
@@ -58,14 +60,54 @@ pub(crate) struct Sentence {
     pub(crate) heading: bool,
 }
 
-/// Cuts `text` up.
-pub(crate) fn segment(text: &str, format: Format) -> Segments {
-    let mut segments = Segments {
-        sections: vec![Section { heading: 0..0, parent: None, level: 0 }],
-        ..Segments::default()
-    };
+/// Cuts `document` up.
+pub(crate) fn segment_document(document: &Document) -> Segments {
+    segment_part(document, 0..document.text.len())
+}
+
+/// Cuts up the bytes `range` of `document`; offsets count from the beginning of the range.
+pub(crate) fn segment_part(document: &Document, range: Range<usize>) -> Segments {
+    let text = &document.text[range.clone()];
+    match (&document.elements, document.format) {
+        (Some(elements), _) => from_blocks(text, from_elements(elements, &range)),
+        (None, Format::Code) => code::segment(text),
+        (None, format) => from_blocks(text, blocks::blocks(text, format)),
+    }
+}
+
+/// What of `elements` lies in `range`, from whose beginning offsets then count.
+fn from_elements<'a>(
+    elements: &'a [Element],
+    range: &'a Range<usize>,
+) -> impl Iterator<Item = Block> + 'a {
+    let first = elements.partition_point(|element| element.span.end <= range.start);
+    let inside = elements[first..].iter().take_while(|element| element.span.start < range.end);
+    inside.map(|element| {
+        let start = element.span.start.max(range.start) - range.start;
+        let end = element.span.end.min(range.end) - range.start;
+        let kind = match element.kind {
+            ElementKind::Paragraph => Kind::Prose,
+            ElementKind::Heading(level) => {
+                Kind::Heading { level: level.clamp(1, 6), words: start..end }
+            }
+            ElementKind::Lines => Kind::Whole,
+        };
+        Block { kind, flows: std::iter::once(start..end).collect() }
+    })
+}
+
+impl Default for Segments {
+    /// Of nothing: one section without a heading.
+    fn default() -> Self {
+        let first = Section { heading: 0..0, parent: None, level: 0 };
+        Self { sections: vec![first], chunks: 0, sentences: Vec::new() }
+    }
+}
+
+fn from_blocks(text: &str, blocks: impl IntoIterator<Item = Block>) -> Segments {
+    let mut segments = Segments::default();
     let mut section = 0;
-    for (number, block) in blocks::blocks(text, format).into_iter().enumerate() {
+    for (number, block) in blocks.into_iter().enumerate() {
         if let Kind::Heading { level, words } = &block.kind {
             section = open_section(&mut segments.sections, section, *level, words.clone());
         }

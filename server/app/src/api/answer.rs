@@ -16,8 +16,8 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
 use super::gate::Caller;
-use super::offsets::{Offsets, units};
-use super::prepare::{Citing, span};
+use super::offsets::units;
+use super::prepare::{Citing, Ruler, original, span};
 use super::status::{ApiError, internal};
 
 /// Messages between an answer and its socket. When they fill up the engine joins tokens and then lets the sequence
@@ -182,7 +182,7 @@ impl Answer {
 /// A citation on the wire; `answer` is the text so far.
 fn citation(
     citation: pith_context::Citation,
-    documents: &[(String, Offsets)],
+    documents: &[Ruler],
     unit: OffsetUnit,
     answer: &str,
 ) -> v1::Citation {
@@ -191,6 +191,7 @@ fn citation(
         span: Some(span(documents, source.span)),
         cited_text: source.cited_text,
         score: source.score,
+        original: original(documents, source.span),
     };
     v1::Citation {
         answer_start: at(citation.answer.start),
@@ -275,7 +276,7 @@ mod tests {
                 pieces: vec![Piece { source, packed: 0..text.len() }],
             };
             let documents = [Document { text: text.clone(), ..Document::default() }];
-            let rulers = [("it".to_owned(), Offsets::new(unit, &text))];
+            let rulers = [Ruler::new("it", unit, &text)];
             let mut citer = Citer::new(&documents, &packed);
             let mut answer = own;
             for index in picked {

@@ -8,7 +8,7 @@ use super::Api;
 use super::gate::Caller;
 use super::prepare::pack;
 use super::status::ApiError;
-use super::validate;
+use super::{hints, originals, validate};
 
 #[tonic::async_trait]
 impl Compression for Api {
@@ -25,11 +25,18 @@ impl Compression for Api {
             return Err(ApiError::field("documents", "must be at least 1").into());
         }
         validate::not_sticky(request.policy.as_ref())?;
-        let sources = validate::sources(request.documents, request.policy, &request.query, unit)?;
+        let mut sources = validate::sources(request.documents, request.policy, &request.query)?;
         let served = self.serving.find(&request.model)?;
         let model = served.name.clone();
+        let (shared, embedder) = (self.shared.clone(), self.serving.embedder());
         let work = move |cancelled| {
-            pack(&request.query, &sources, unit, &served, caller.deadline, cancelled)
+            originals::read(&mut sources, unit, caller.deadline, &cancelled)?;
+            hints::resolve(&mut sources, unit)?;
+            let means = shared.means(&caller.tenant.name, embedder.as_deref());
+            let (text, mut report) =
+                pack(&request.query, &sources, unit, &served, means, caller.deadline, cancelled)?;
+            sources.tell(&mut report, request.with_extracted_text);
+            Ok((text, report))
         };
         let (text, report) = self.preparers.run(work).await?;
         Ok(Response::new(v1::CompressResponse { request_id, model, text, report: Some(report) }))

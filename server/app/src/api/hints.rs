@@ -6,28 +6,55 @@ use pith_proto::v1::OffsetUnit;
 
 use super::offsets::width;
 use super::status::ApiError;
+use super::validate::Sources;
 
 const MAX_HINTS: usize = 1024;
 
+/// What a request says about parts of its documents, until their text is known.
+#[derive(Debug, Default)]
+pub(super) struct Hints {
+    /// By document, those with any.
+    unresolved: Vec<(usize, Vec<v1::SpanHint>)>,
+}
+
+impl Hints {
+    /// Takes what is said of the document number `index`.
+    pub(super) fn push(&mut self, index: usize, hints: Vec<v1::SpanHint>) -> Result<(), ApiError> {
+        if hints.len() > MAX_HINTS {
+            let reason = format!("{} of them; at most {MAX_HINTS}", hints.len());
+            return Err(ApiError::field(format!("documents[{index}].hints"), reason));
+        }
+        if !hints.is_empty() {
+            self.unresolved.push((index, hints));
+        }
+        Ok(())
+    }
+}
+
+/// Gives the documents of `sources` their hints, now that they have their text. `unit`: what the spans count.
+pub(super) fn resolve(sources: &mut Sources, unit: OffsetUnit) -> Result<(), ApiError> {
+    for (index, wire) in std::mem::take(&mut sources.hints.unresolved) {
+        let document = &mut sources.documents[index];
+        document.hints = hints(index, &wire, &document.text, unit)?;
+    }
+    Ok(())
+}
+
 /// The hints of the request's document number `index`, whose text is `text`. Their spans are checked against the text and
 /// each other here, so that the error names the hint.
-pub(super) fn hints(
+fn hints(
     index: usize,
     hints: &[v1::SpanHint],
     text: &str,
     unit: OffsetUnit,
 ) -> Result<Vec<Hint>, ApiError> {
-    let wrong = |hint: Option<usize>, field: &str, reason: String| {
-        let hint = hint.map_or(String::new(), |hint| format!("[{hint}]{field}"));
-        Err(ApiError::field(format!("documents[{index}].hints{hint}"), reason))
+    let wrong = |hint: usize, field: &str, reason: String| {
+        Err(ApiError::field(format!("documents[{index}].hints[{hint}]{field}"), reason))
     };
-    if hints.len() > MAX_HINTS {
-        return wrong(None, "", format!("{} of them; at most {MAX_HINTS}", hints.len()));
-    }
     let places = bytes(hints.iter().flat_map(|hint| [hint.start, hint.end]), text, unit);
     let mut checked: Vec<(usize, Hint)> = Vec::with_capacity(hints.len());
     for (number, (hint, places)) in hints.iter().zip(places.chunks_exact(2)).enumerate() {
-        let wrong = |field: &str, reason: String| wrong(Some(number), field, reason);
+        let wrong = |field: &str, reason: String| wrong(number, field, reason);
         if hint.start >= hint.end {
             return wrong(".end", "must be more than start".to_owned());
         }
@@ -57,7 +84,7 @@ pub(super) fn hints(
     }
     checked.sort_by_key(|(_, hint)| hint.span.start);
     if let Some(pair) = checked.windows(2).find(|pair| pair[0].1.span.end > pair[1].1.span.start) {
-        return wrong(Some(pair[1].0), "", format!("overlaps hints[{}]", pair[0].0));
+        return wrong(pair[1].0, "", format!("overlaps hints[{}]", pair[0].0));
     }
     Ok(checked.into_iter().map(|(_, hint)| hint).collect())
 }
@@ -139,7 +166,7 @@ mod tests {
         assert_eq!(field(&[emphasize(Some(-1.0))]), "documents[3].hints[0].weight");
         assert_eq!(field(&[v1::SpanHint { kind: 0, ..hint(0, 3) }]), "documents[3].hints[0].kind");
         assert_eq!(field(&[v1::SpanHint { kind: 77, ..hint(0, 3) }]), "documents[3].hints[0].kind");
-        let many: Vec<_> = (0..1025).map(|_| hint(0, 1)).collect();
-        assert_eq!(field(&many), "documents[3].hints");
+        let many = (0..1025).map(|_| hint(0, 1)).collect();
+        assert!(Hints::default().push(3, many).is_err());
     }
 }

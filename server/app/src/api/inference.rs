@@ -15,21 +15,25 @@ use super::Api;
 use super::answer::{Answer, AnswerStream};
 use super::gate::Caller;
 use super::offsets::Offsets;
-use super::prepare::{Turns, prepare};
+use super::prepare::prepare;
+use super::{hints, originals};
 use super::status::ApiError;
 use super::validate::{self, Job};
 use crate::boot::Served;
 
 impl Api {
     /// Prepares `job` and hands it to the engine.
-    async fn begin(&self, job: Job, caller: Caller) -> Result<Answer, ApiError> {
+    async fn begin(&self, mut job: Job, caller: Caller) -> Result<Answer, ApiError> {
         let served = self.serving.find(&job.model)?;
         let (job, prepared) = {
-            let (served, selections) = (Arc::clone(&served), Arc::clone(&self.selections));
+            let (served, shared) = (Arc::clone(&served), self.shared.clone());
+            let embedder = self.serving.embedder();
             let (tenant, deadline) = (Arc::clone(&caller.tenant.name), caller.deadline);
             let work = move |cancelled| {
-                let turns = Turns { tenant: &tenant, selections: &*selections };
-                prepare(&job, &served, turns, deadline, cancelled).map(|prepared| (job, prepared))
+                originals::read(&mut job.sources, job.output.unit, deadline, &cancelled)?;
+                hints::resolve(&mut job.sources, job.output.unit)?;
+                let means = shared.means(&tenant, embedder.as_deref());
+                prepare(&job, &served, means, deadline, cancelled).map(|prepared| (job, prepared))
             };
             self.preparers.run(work).await?
         };

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pith_context::{
-    Chat, Citer, ContextError, Document, Mode, Packed, Policy, Report, Selections, Sent, Sticky,
-    Tools, compress, converse,
+    Chat, Citer, ContextError, Document, Mode, Packed, Policy, Report, Sent, Sticky, compress,
+    converse,
 };
 use pith_model::template::Message;
 use pith_proto::v1;
 use pith_proto::v1::OffsetUnit;
 use tokio::sync::Semaphore;
 
+use super::means::Means;
 use super::offsets::Offsets;
+use super::originals::Original;
 use super::status::ApiError;
 use super::validate::{Job, Sources};
 use crate::boot::Served;
@@ -74,22 +76,14 @@ pub(super) struct Prepared {
 #[derive(Debug)]
 pub(super) struct Citing {
     pub(super) citer: Citer,
-    /// Ids and offsets of each document.
-    pub(super) documents: Vec<(String, Offsets)>,
-}
-
-/// Whose turns of chats are remembered, and where.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Turns<'a> {
-    pub(super) tenant: &'a str,
-    pub(super) selections: &'a dyn Selections,
+    pub(super) documents: Vec<Ruler>,
 }
 
 /// Makes the prompt of `job`, its report if it has documents (or is a dry run), and what citing needs.
 pub(super) fn prepare(
     job: &Job,
     served: &Served,
-    turns: Turns<'_>,
+    means: Means<'_>,
     deadline: Instant,
     cancelled: Cancelled,
 ) -> Result<Prepared, ApiError> {
@@ -97,18 +91,21 @@ pub(super) fn prepare(
     let asked = job.stop.max_tokens.map(|max| max as usize);
     let limit = prompt_limit(&job.sources.policy, asked, context_tokens)?;
     let limits = Limits { limit: Some(limit), deadline, cancelled };
-    let made = build(&job.input, &job.sources, served, Some(turns), limits)?;
+    let made = build(&job.input, &job.sources, served, means, limits)?;
     // What is left of the context, if nothing was asked for.
     let room = context_tokens.saturating_sub(made.prompt.tokens.len());
     let max_tokens = asked.unwrap_or(DEFAULT_MAX_TOKENS.min(room));
     if let Some((_, sent)) = made.sticky.as_ref().filter(|_| !job.dry_run) {
-        sent.remember(turns.selections);
+        sent.remember(means.selections);
     }
     let Sources { documents, .. } = &job.sources;
     let wanted = !documents.is_empty() || job.dry_run;
-    let rulers = rulers(documents, job.output.unit);
-    let report =
+    let rulers = rulers(&job.sources, job.output.unit);
+    let mut report =
         wanted.then(|| report(&made, &rulers, Some(&SpanMap::new(&made.contexts, &made.prompt))));
+    if let Some(report) = &mut report {
+        job.sources.tell(report, job.output.extracted_text);
+    }
     let cite = job.output.cite && !job.dry_run && !documents.is_empty();
     let citing = cite.then(|| {
         let contexts = made.contexts.iter().map(|(_, packed)| packed);
@@ -124,13 +121,14 @@ pub(super) fn pack(
     sources: &Sources,
     unit: OffsetUnit,
     served: &Served,
+    means: Means<'_>,
     deadline: Instant,
     cancelled: Cancelled,
 ) -> Result<(String, v1::CompressionReport), ApiError> {
     let message = Message { role: "user".to_owned(), content: question.to_owned() };
     let limits = Limits { limit: None, deadline, cancelled };
-    let made = build(&Input::Chat(vec![message]), sources, served, None, limits)?;
-    let report = report(&made, &rulers(&sources.documents, unit), None);
+    let made = build(&Input::Chat(vec![message]), sources, served, means, limits)?;
+    let report = report(&made, &rulers(sources, unit), None);
     let text = made.contexts.into_iter().next().map_or(String::new(), |(_, packed)| packed.text);
     Ok((text, report))
 }
@@ -173,12 +171,12 @@ struct Made {
     times: Vec<v1::StageTime>,
 }
 
-/// Chooses what stands before each message and makes the prompt. `turns`: what a sticky policy goes by.
+/// Chooses what stands before each message and makes the prompt.
 fn build(
     input: &Input,
     sources: &Sources,
     served: &Served,
-    turns: Option<Turns<'_>>,
+    means: Means<'_>,
     Limits { limit, deadline, cancelled }: Limits,
 ) -> Result<Made, ApiError> {
     let clock = Instant::now();
@@ -191,16 +189,16 @@ fn build(
     };
     let question = messages.len().checked_sub(1).filter(|_| !documents.is_empty());
     let counting = Counting { frame: &frame, question, cancelled, deadline };
-    let sticky = turns.filter(|_| sources.sticky && question.is_some());
-    let (contexts, report, sticky) = match sticky {
-        Some(Turns { tenant, selections }) => {
+    let Means { tools, selections } = means;
+    let (contexts, report, sticky) = match sources.sticky && question.is_some() {
+        true => {
             let messages: Vec<(&str, &str)> =
                 messages.iter().map(|said| (said.role.as_str(), said.content.as_str())).collect();
-            let chat = Chat { tenant, model: served.file.fingerprint(), messages: &messages };
+            let chat = Chat { tenant: tools.tenant, model: served.file.fingerprint(), messages: &messages };
             let chosen = converse(documents, policy, limit, &counting, &chat, selections, tools)?;
             (chosen.contexts, chosen.report, Some((chosen.sticky, chosen.sent)))
         }
-        None => {
+        false => {
             let chosen = compress(documents, policy, limit, &counting, tools)?;
             let context = question.map(|question| (question, chosen.context));
             (context.into_iter().collect(), chosen.report, None)
@@ -235,22 +233,45 @@ fn build(
     Ok(Made { prompt, contexts, report, sticky, times })
 }
 
-fn rulers(documents: &[Document], unit: OffsetUnit) -> Vec<(String, Offsets)> {
-    documents
-        .iter()
-        .map(|document| (document.id.clone(), Offsets::new(unit, &document.text)))
-        .collect()
+/// What it takes to name a span of a document to its sender.
+#[derive(Debug)]
+pub(super) struct Ruler {
+    id: String,
+    offsets: Offsets,
+    original: Option<Arc<Original>>,
+}
+
+impl Ruler {
+    /// Of a text that is what was sent.
+    #[cfg(test)]
+    pub(super) fn new(id: &str, unit: OffsetUnit, text: &str) -> Self {
+        Self { id: id.to_owned(), offsets: Offsets::new(unit, text), original: None }
+    }
+}
+
+fn rulers(sources: &Sources, unit: OffsetUnit) -> Vec<Ruler> {
+    let ruler = |(index, document): (usize, &Document)| Ruler {
+        id: document.id.clone(),
+        offsets: Offsets::new(unit, &document.text),
+        original: sources.originals.of(index),
+    };
+    sources.documents.iter().enumerate().map(ruler).collect()
 }
 
 /// A context span on the wire.
-pub(super) fn span(documents: &[(String, Offsets)], span: pith_context::Span) -> v1::Span {
-    let (id, offsets) = &documents[span.document];
+pub(super) fn span(documents: &[Ruler], span: pith_context::Span) -> v1::Span {
+    let Ruler { id, offsets, .. } = &documents[span.document];
     v1::Span { document_id: id.clone(), start: offsets.at(span.start), end: offsets.at(span.end) }
+}
+
+/// Where a context span stood before extraction.
+pub(super) fn original(documents: &[Ruler], span: pith_context::Span) -> Option<v1::Original> {
+    documents[span.document].original.as_ref()?.of(span.start..span.end)
 }
 
 fn report(
     made: &Made,
-    documents: &[(String, Offsets)],
+    documents: &[Ruler],
     prompt: Option<&SpanMap<'_>>,
 ) -> v1::CompressionReport {
     let report = &made.report;
@@ -264,6 +285,7 @@ fn report(
             lexical: kept.lexical,
             dense: kept.dense,
             expanded: kept.expanded,
+            original: original(documents, kept.span),
             message: standing.as_ref().map(|standing| number(standing.message)),
             prompt: standing.map(|standing| v1::TokenRange {
                 start: number(standing.tokens.start),
@@ -294,5 +316,6 @@ fn report(
         stages: made.times.clone(),
         warnings: report.warnings.clone(),
         sticky: made.sticky.as_ref().map(sticky),
+        ..Default::default()
     }
 }

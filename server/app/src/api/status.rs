@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use pith_context::ContextError;
+use pith_context::extract::ExtractError;
 use pith_engine::request::{EngineError, SubmitError};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -41,6 +42,8 @@ pub(crate) enum ApiError {
     Prompt(#[from] PromptError),
     #[error(transparent)]
     Context(#[from] ContextError),
+    #[error("{field}: {error}")]
+    Extract { field: String, error: ExtractError },
     #[error(transparent)]
     Submit(#[from] SubmitError),
     #[error(transparent)]
@@ -89,6 +92,7 @@ impl From<ApiError> for Status {
                 invalid(message, "TEMPLATE_REFUSED", "messages", &error.to_string(), [])
             }
             ApiError::Context(error) => context(error, message),
+            ApiError::Extract { field, error } => extract(&field, &error, message),
             ApiError::Submit(error) => submit(error, message),
             ApiError::Engine(error) => engine(&error, message),
             ApiError::Deadline => engine(&EngineError::DeadlineExceeded, message),
@@ -145,6 +149,27 @@ fn context(error: ContextError, message: String) -> Status {
         }
         ContextError::Embedder { message: what } => internal(&what),
     }
+}
+
+fn extract(field: &str, error: &ExtractError, message: String) -> Status {
+    let reason = match error {
+        ExtractError::Cancelled => {
+            return engine(&EngineError::DeadlineExceeded, "the deadline passed".to_owned());
+        }
+        ExtractError::TooLarge { what, limit } => {
+            let figures = [("what", (*what).to_owned()), ("limit", limit.to_string())];
+            return invalid(message, "DOCUMENT_TOO_LARGE", field, &error.to_string(), figures);
+        }
+        ExtractError::Encoding { offset, .. } | ExtractError::UnknownEncoding { offset, .. } => {
+            let figures = [("byte_offset", offset.to_string())];
+            return invalid(message, "INVALID_ENCODING", field, &error.to_string(), figures);
+        }
+        ExtractError::Media { .. } => "INVALID_FIELD",
+        ExtractError::Malformed { .. } => "MALFORMED_DOCUMENT",
+        ExtractError::Encrypted => "ENCRYPTED_DOCUMENT",
+        ExtractError::NoText => "NO_TEXT",
+    };
+    invalid(message, reason, field, &error.to_string(), [])
 }
 
 /// The prompt does not fit: both counts, for people and for programs.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use pith_context::extract::Media;
 use pith_context::{
     Budget, Document, Format, Fusion, MAX_NEIGHBOR_WINDOW, MAX_SIGNAL_WEIGHT, Mode, Order, Policy,
 };
@@ -13,7 +14,8 @@ use pith_model::template::Message;
 use pith_proto::v1;
 use pith_proto::v1::OffsetUnit;
 
-use super::hints::{hints, weight};
+use super::hints::{Hints, weight};
+use super::originals::{Originals, Unread};
 use super::status::ApiError;
 use crate::prompt::Input;
 
@@ -48,7 +50,11 @@ pub(super) struct Job {
 /// Documents and what may be done to them.
 #[derive(Debug)]
 pub(super) struct Sources {
+    /// Those to be read from a file have no text until `originals` has read them.
     pub(super) documents: Vec<Document>,
+    pub(super) originals: Originals,
+    /// What is said about parts of them, until their text is known.
+    pub(super) hints: Hints,
     pub(super) policy: Policy,
     /// What earlier turns of the chat sent stays where it is.
     pub(super) sticky: bool,
@@ -70,6 +76,7 @@ pub(super) struct Output {
     pub(super) unit: OffsetUnit,
     pub(super) cite: bool,
     pub(super) logprobs: bool,
+    pub(super) extracted_text: bool,
 }
 
 pub(super) fn generate(request: v1::GenerateRequest) -> Result<Job, ApiError> {
@@ -91,7 +98,7 @@ pub(super) fn generate(request: v1::GenerateRequest) -> Result<Job, ApiError> {
     Ok(Job {
         request_id: request_id(request.request_id)?,
         model: request.model,
-        sources: sources(request.documents, request.policy, &request.prompt, output.unit)?,
+        sources: sources(request.documents, request.policy, &request.prompt)?,
         input: if request.raw {
             Input::Raw { text: request.prompt, parse_control: request.parse_control_tokens }
         } else {
@@ -112,7 +119,7 @@ pub(super) fn chat(request: v1::ChatRequest) -> Result<Job, ApiError> {
     Ok(Job {
         request_id: request_id(request.request_id)?,
         model: request.model,
-        sources: sources(request.documents, request.policy, question, output.unit)?,
+        sources: sources(request.documents, request.policy, question)?,
         input: Input::Chat(messages),
         sampling: sampling(request.sampling.unwrap_or_default())?,
         stop: stop(request.stop.unwrap_or_default())?,
@@ -164,13 +171,11 @@ pub(super) fn not_sticky(policy: Option<&v1::CompressionPolicy>) -> Result<(), A
     }
 }
 
-/// Documents and policy; what passages are chosen for is `question` unless the policy says otherwise. `unit` is that of
-/// the documents' hints.
+/// Documents and policy; what passages are chosen for is `question` unless the policy says otherwise.
 pub(super) fn sources(
     documents: Vec<v1::Document>,
     policy: Option<v1::CompressionPolicy>,
     question: &str,
-    unit: OffsetUnit,
 ) -> Result<Sources, ApiError> {
     if documents.len() > MAX_DOCUMENTS {
         return Err(ApiError::field(
@@ -180,8 +185,12 @@ pub(super) fn sources(
     }
     let mut ids = HashSet::new();
     let mut checked = Vec::with_capacity(documents.len());
-    for (index, each) in documents.into_iter().enumerate() {
-        let each = document(index, each, unit)?;
+    let mut originals = Originals::default();
+    let mut hints = Hints::default();
+    for (index, mut each) in documents.into_iter().enumerate() {
+        originals.unread.extend(unread(index, &mut each)?);
+        hints.push(index, std::mem::take(&mut each.hints))?;
+        let each = document(index, each)?;
         if !ids.insert(each.id.clone()) {
             return Err(ApiError::field(
                 format!("documents[{index}].id"),
@@ -192,10 +201,38 @@ pub(super) fn sources(
     }
     let policy = policy.unwrap_or_default();
     let sticky = policy.sticky;
-    Ok(Sources { documents: checked, policy: self::policy(policy, question)?, sticky })
+    let policy = self::policy(policy, question)?;
+    Ok(Sources { documents: checked, originals, hints, policy, sticky })
 }
 
-fn document(index: usize, document: v1::Document, unit: OffsetUnit) -> Result<Document, ApiError> {
+/// What of `document` has to be made text of, taken out of it.
+fn unread(index: usize, document: &mut v1::Document) -> Result<Option<Unread>, ApiError> {
+    let wrong = |field: &str, reason: String| {
+        Err(ApiError::field(format!("documents[{index}].{field}"), reason))
+    };
+    let Some(media) = Media::of(&document.mime) else {
+        return wrong("mime", format!("{:?} is not a type that can be read", document.mime));
+    };
+    match (document.text.is_empty(), document.blob.is_empty()) {
+        (false, false) => wrong("blob", "must not be set beside text".to_owned()),
+        (true, true) => wrong("text", "must not be empty, unless there is a blob".to_owned()),
+        (false, true) if media.is_binary() => {
+            wrong("mime", format!("{:?} is sent as blob, not as text", document.mime))
+        }
+        (false, true) if matches!(media, Media::Verbatim(_)) => Ok(None),
+        (text, _) => {
+            let field = if text { "blob" } else { "text" };
+            let bytes = if text {
+                std::mem::take(&mut document.blob)
+            } else {
+                std::mem::take(&mut document.text).into_bytes()
+            };
+            Ok(Some(Unread { document: index, field, mime: document.mime.clone(), bytes }))
+        }
+    }
+}
+
+fn document(index: usize, document: v1::Document) -> Result<Document, ApiError> {
     let wrong = |field: &str, reason: String| {
         Err(ApiError::field(format!("documents[{index}].{field}"), reason))
     };
@@ -204,9 +241,6 @@ fn document(index: usize, document: v1::Document, unit: OffsetUnit) -> Result<Do
     }
     if document.title.len() > MAX_TITLE_BYTES || document.title.contains(['\n', '\r']) {
         return wrong("title", format!("must be one line of at most {MAX_TITLE_BYTES} bytes"));
-    }
-    if document.text.is_empty() {
-        return wrong("text", "must not be empty".to_owned());
     }
     if document.metadata.len() > MAX_METADATA
         || document.metadata.iter().any(|(key, value)| {
@@ -220,15 +254,13 @@ fn document(index: usize, document: v1::Document, unit: OffsetUnit) -> Result<Do
         );
         return wrong("metadata", reason);
     }
-    let format = match document.mime.as_str() {
-        "" | "text/plain" => Format::Text,
-        "text/markdown" => Format::Markdown,
-        other => return wrong("mime", format!("{other:?} is not text/plain or text/markdown")),
+    let format = match Media::of(&document.mime) {
+        Some(Media::Verbatim(format)) => format,
+        _ => Format::default(),
     };
     Ok(Document {
         id: if document.id.is_empty() { format!("doc-{}", index + 1) } else { document.id },
         title: (!document.title.is_empty()).then_some(document.title),
-        hints: hints(index, &document.hints, &document.text, unit)?,
         weight: match document.weight.map(weight).transpose() {
             Ok(weight) => weight.unwrap_or(1.0),
             Err(reason) => return wrong("weight", reason),
@@ -237,6 +269,7 @@ fn document(index: usize, document: v1::Document, unit: OffsetUnit) -> Result<Do
         format,
         metadata: document.metadata.into_iter().collect::<BTreeMap<_, _>>(),
         pinned: document.pinned,
+        ..Document::default()
     })
 }
 
@@ -407,7 +440,12 @@ fn stop(stop: v1::StopConditions) -> Result<Stop, ApiError> {
 
 fn output(output: v1::OutputOptions) -> Result<Output, ApiError> {
     let unit = unit("output.offset_unit", output.offset_unit)?;
-    Ok(Output { unit, cite: output.cite, logprobs: output.logprobs })
+    Ok(Output {
+        unit,
+        cite: output.cite,
+        logprobs: output.logprobs,
+        extracted_text: output.with_extracted_text,
+    })
 }
 
 /// The unit asked for; code points if none is.

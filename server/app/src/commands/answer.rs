@@ -49,8 +49,10 @@ impl Question {
         }
     }
 
-    fn text_of(&self, document: &str) -> Option<&str> {
-        self.documents.iter().find(|known| known.id == document).map(|known| known.text.as_str())
+    /// A document as it was sent.
+    fn file(&self, document: &str) -> Option<&[u8]> {
+        let known = self.documents.iter().find(|known| known.id == document)?;
+        Some(if known.text.is_empty() { &known.blob } else { known.text.as_bytes() })
     }
 }
 
@@ -69,7 +71,10 @@ pub(super) struct Answered {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Source {
     pub(super) document: String,
+    /// Line of the file it begins on; 0 where pages say it better.
     pub(super) line: usize,
+    /// Page of the file it begins on; 0 where lines say it better.
+    pub(super) page: u32,
     pub(super) start: u64,
     pub(super) end: u64,
     pub(super) text: String,
@@ -162,9 +167,16 @@ pub(super) async fn ask(
 fn cited(question: &Question, citation: &v1::Citation) -> Vec<Source> {
     let source = |source: &v1::Source| {
         let span = source.span.clone().unwrap_or_default();
-        let text = question.text_of(&span.document_id).unwrap_or_default();
+        let original = source.original.unwrap_or_default();
+        // Of an extracted document the line is that of its source.
+        let start = if source.original.is_some() { original.start } else { span.start };
+        let line = || {
+            let file = question.file(&span.document_id).unwrap_or_default();
+            line_of(file, usize::try_from(start).unwrap_or(usize::MAX))
+        };
         Source {
-            line: line_of(text, usize::try_from(span.start).unwrap_or(usize::MAX)),
+            line: if original.first_page > 0 { 0 } else { line() },
+            page: original.first_page,
             document: span.document_id,
             start: span.start,
             end: span.end,
@@ -235,10 +247,14 @@ impl Answered {
             .iter()
             .filter(|source| seen.insert((&source.document, source.start, source.end)));
         for (index, source) in once.enumerate() {
-            let Source { document, line, text: quoted, .. } = source;
+            let Source { document, line, page, text: quoted, .. } = source;
             let quoted = one_line(quoted, QUOTED_CHARS);
+            let place = match page {
+                0 => format!("{document}:{line}"),
+                page => format!("{document}, page {page}"),
+            };
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "  [{}] {document}:{line}  \"{quoted}\"", index + 1);
+            let _ = writeln!(text, "  [{}] {place}  \"{quoted}\"", index + 1);
         }
         text
     }
@@ -342,6 +358,7 @@ mod tests {
         Source {
             document: "a".to_owned(),
             line: 1,
+            page: 0,
             start,
             end: start + 5,
             text: "hello".to_owned(),
@@ -379,7 +396,12 @@ mod tests {
             max_tokens: 1,
         };
         let span = v1::Span { document_id: "a".to_owned(), start: 4, end: 7 };
-        let source = v1::Source { span: Some(span), cited_text: "two".to_owned(), score: 1.0 };
+        let source = v1::Source {
+            span: Some(span),
+            cited_text: "two".to_owned(),
+            score: 1.0,
+            original: None,
+        };
         let sources = cited(
             &question,
             &v1::Citation { answer_start: 0, answer_end: 3, sources: vec![source] },

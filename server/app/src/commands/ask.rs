@@ -14,12 +14,20 @@ use crate::hub;
 /// Largest file that is read, bytes: what fits the server's default message limit.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
+const PDF: &str = "application/pdf";
+/// Ends of the names of source files.
+const CODE: &[&str] = &[
+    "bash", "c", "cc", "cpp", "cs", "css", "cxx", "dart", "ex", "exs", "go", "h", "hpp", "hs",
+    "java", "jl", "js", "json", "jsx", "kt", "lua", "m", "mjs", "ml", "php", "pl", "proto", "py",
+    "r", "rb", "rs", "scala", "sh", "sql", "swift", "toml", "ts", "tsx", "yaml", "yml", "zig",
+];
+
 /// Arguments of `pith ask`.
 #[derive(Debug, Args)]
 pub struct AskArgs {
     /// The question
     question: String,
-    /// Text or markdown files the answer may rest on; - is standard input
+    /// Files the answer may rest on: text, Markdown, HTML, PDF, source code; - is text on standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
     #[command(flatten)]
@@ -102,33 +110,84 @@ async fn answer(
     }
 }
 
-/// A file as a document named by its path.
+/// A file as a document named by its path. What is not UTF-8 is the server's to read.
 fn read(file: &str) -> Result<v1::Document, Failure> {
     let cannot = |error: io::Error| {
         let failure = Failure::new(format!("cannot read {file}: {error}"));
         match error.kind() {
             io::ErrorKind::NotFound => failure.hint("check the path; - reads standard input"),
-            io::ErrorKind::InvalidData => failure.hint("the file must be UTF-8 text"),
             _ => failure,
         }
     };
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let limit = MAX_FILE_BYTES + 1;
     if file == "-" {
-        io::stdin().lock().take(limit).read_to_string(&mut text).map_err(cannot)?;
+        io::stdin().lock().take(limit).read_to_end(&mut bytes).map_err(cannot)?;
     } else {
         let opened = std::fs::File::open(file).map_err(cannot)?;
-        opened.take(limit).read_to_string(&mut text).map_err(cannot)?;
+        opened.take(limit).read_to_end(&mut bytes).map_err(cannot)?;
     }
-    if text.is_empty() {
+    if bytes.is_empty() {
         return Err(Failure::new(format!("{file} is empty")));
     }
-    if text.len() as u64 > MAX_FILE_BYTES {
+    if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(Failure::new(format!("{file} is larger than 16 MiB")).hint("split it"));
     }
-    let markdown = Path::new(file)
-        .extension()
-        .is_some_and(|extension| extension == "md" || extension == "markdown");
-    let mime = if markdown { "text/markdown" } else { "text/plain" };
-    Ok(v1::Document { id: file.to_owned(), text, mime: mime.to_owned(), ..Default::default() })
+    let mime = mime_of(file);
+    let known = v1::Document { id: file.to_owned(), mime: mime.to_owned(), ..Default::default() };
+    Ok(match String::from_utf8(bytes) {
+        Ok(text) if mime != PDF => v1::Document { text, ..known },
+        Ok(text) => v1::Document { blob: text.into_bytes(), ..known },
+        Err(error) => v1::Document { blob: error.into_bytes(), ..known },
+    })
+}
+
+/// What a file is, by the end of its name; text if that says nothing.
+fn mime_of(file: &str) -> &'static str {
+    let extension = Path::new(file).extension().and_then(|extension| extension.to_str());
+    match extension.unwrap_or_default().to_ascii_lowercase().as_str() {
+        "md" | "markdown" => "text/markdown",
+        "html" | "htm" => "text/html",
+        "xhtml" => "application/xhtml+xml",
+        "pdf" => PDF,
+        extension if CODE.contains(&extension) => "text/x-source",
+        _ => "text/plain",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_told_by_their_names() {
+        let mimes = ["a.md", "b/C.HTML", "d.pdf", "e.rs", "notes", "-", "f.txt"].map(mime_of);
+        assert_eq!(
+            mimes,
+            [
+                "text/markdown",
+                "text/html",
+                PDF,
+                "text/x-source",
+                "text/plain",
+                "text/plain",
+                "text/plain"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_not_text_goes_as_bytes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).expect("a file");
+            read(path.to_str().expect("a path")).expect("a document")
+        };
+        let pdf = file("a.pdf", b"%PDF-1.4");
+        assert_eq!((pdf.text.as_str(), pdf.blob.as_slice()), ("", &b"%PDF-1.4"[..]));
+        let latin = file("a.html", b"caf\xe9");
+        assert_eq!((latin.text.as_str(), latin.blob.as_slice()), ("", &b"caf\xe9"[..]));
+        assert_eq!(file("a.html", b"<p>x").text, "<p>x");
+    }
 }

@@ -1,8 +1,9 @@
 //! Where a byte of a document lies for people: its line.
 
 /// The line, from 1, that holds byte `offset` of `text`.
-pub(super) fn line_of(text: &str, offset: usize) -> usize {
-    let before = &text.as_bytes()[..offset.min(text.len())];
+pub(super) fn line_of(text: impl AsRef<[u8]>, offset: usize) -> usize {
+    let text = text.as_ref();
+    let before = &text[..offset.min(text.len())];
     1 + before.iter().filter(|&&byte| byte == b'\n').count()
 }
 

@@ -46,7 +46,7 @@ pub(super) fn blocks(text: &str, format: Format) -> Vec<Block> {
 }
 
 /// Byte ranges of lines, without their ends (LF, CR LF or CR).
-fn lines(text: &str) -> impl Iterator<Item = Range<usize>> {
+pub(super) fn lines(text: &str) -> impl Iterator<Item = Range<usize>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         if at >= text.len() {
@@ -147,7 +147,8 @@ impl Reader<'_> {
         }
         let flows = match self.format {
             Format::Markdown => std::iter::once(first.start..last.end).collect(),
-            Format::Text => self.unwrap_lines(&lines),
+            // Code is not read line by line here, see `code`.
+            Format::Text | Format::Code => self.unwrap_lines(&lines),
         };
         self.push(Kind::Prose, flows);
     }

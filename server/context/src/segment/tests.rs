@@ -1,5 +1,9 @@
 use super::*;
 
+fn segment(text: &str, format: Format) -> Segments {
+    segment_document(&Document { text: text.to_owned(), format, ..Document::default() })
+}
+
 fn cut(text: &str, format: Format) -> Vec<&str> {
     segment(text, format).sentences.into_iter().map(|sentence| &text[sentence.span]).collect()
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{Document, Format, Fusion, Hint, HintKind, Mode, Order, Policy};
+use crate::{Document, Element, ElementKind, Format, Fusion, Hint, HintKind, Mode, Order, Policy};
 
 /// A conversation up to its last question.
 #[derive(Debug, Clone, Copy)]
@@ -106,7 +106,17 @@ impl Fields {
     }
 
     fn document(&mut self, document: &Document) {
-        let Document { id, title, text, format, metadata: _, pinned, weight, hints } = document;
+        let Document {
+            id,
+            title,
+            text,
+            format,
+            elements,
+            metadata: _,
+            pinned,
+            weight,
+            hints,
+        } = document;
         self.text(id);
         self.number(u64::from(title.is_some()));
         self.text(title.as_deref().unwrap_or(""));
@@ -114,7 +124,18 @@ impl Fields {
         self.number(match format {
             Format::Text => 0,
             Format::Markdown => 1,
+            Format::Code => 2,
         });
+        self.number(elements.as_ref().map_or(0, |elements| 1 + elements.len() as u64));
+        for Element { kind, span } in elements.iter().flat_map(|elements| elements.iter()) {
+            self.number(match kind {
+                ElementKind::Paragraph => 0,
+                ElementKind::Lines => 1,
+                ElementKind::Heading(level) => 2 + u64::from(*level),
+            });
+            self.number(span.start as u64);
+            self.number(span.end as u64);
+        }
         self.number(u64::from(*pinned));
         self.number(u64::from(weight.to_bits()));
         self.number(hints.len() as u64);
