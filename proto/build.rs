@@ -2,8 +2,12 @@
 
 use std::path::PathBuf;
 
-const FILES: [&str; 3] =
-    ["pith/v1/context.proto", "pith/v1/inference.proto", "pith/v1/models.proto"];
+const FILES: [&str; 4] = [
+    "pith/v1/context.proto",
+    "pith/v1/embeddings.proto",
+    "pith/v1/inference.proto",
+    "pith/v1/models.proto",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for file in FILES {

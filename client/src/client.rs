@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pith_proto::v1;
 use pith_proto::v1::compression_client::CompressionClient;
+use pith_proto::v1::embeddings_client::EmbeddingsClient;
 use pith_proto::v1::inference_client::InferenceClient;
 use pith_proto::v1::models_client::ModelsClient;
 use tokio::time::Instant;
@@ -19,6 +20,7 @@ use crate::{Answer, Connect, Error, Retry};
 pub struct Client {
     inference: InferenceClient<Channel>,
     compression: CompressionClient<Channel>,
+    embeddings: EmbeddingsClient<Channel>,
     models: ModelsClient<Channel>,
     authorization: Option<MetadataValue<Ascii>>,
     deadline: Option<Duration>,
@@ -42,6 +44,8 @@ impl Client {
             inference: InferenceClient::new(channel.clone())
                 .max_decoding_message_size(max_response_bytes),
             compression: CompressionClient::new(channel.clone())
+                .max_decoding_message_size(max_response_bytes),
+            embeddings: EmbeddingsClient::new(channel.clone())
                 .max_decoding_message_size(max_response_bytes),
             models: ModelsClient::new(channel).max_decoding_message_size(max_response_bytes),
             authorization,
@@ -133,6 +137,30 @@ impl Client {
         let send = |request| {
             let mut compression = self.compression.clone();
             async move { compression.compress(request).await }
+        };
+        self.call().run(Repeat::Idempotent, request, send).await
+    }
+
+    /// A vector for each text.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`].
+    pub async fn embed(&self, request: v1::EmbedRequest) -> Result<v1::EmbedResponse, Error> {
+        let send = |request| {
+            let mut embeddings = self.embeddings.clone();
+            async move { embeddings.embed(request).await }
+        };
+        self.call().run(Repeat::Idempotent, request, send).await
+    }
+
+    /// Documents in the order of a question.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`].
+    pub async fn rerank(&self, request: v1::RerankRequest) -> Result<v1::RerankResponse, Error> {
+        let send = |request| {
+            let mut embeddings = self.embeddings.clone();
+            async move { embeddings.rerank(request).await }
         };
         self.call().run(Repeat::Idempotent, request, send).await
     }

@@ -1,10 +1,14 @@
-//! Paged attention over f16 keys and values, f32 arithmetic, online softmax.
+//! Paged attention over f16 keys and values, f32 arithmetic, online softmax; and attention without a cache, for
+//! encoders.
 
+mod bidirectional;
 #[cfg(target_arch = "x86_64")]
 mod plan;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+
+pub use bidirectional::{BidirectionalShape, bidirectional};
 
 use std::ops::Range;
 

@@ -80,16 +80,17 @@ impl Isa {
     }
 
     /// Calls `body` compiled for this set's registers: plain loops in it become as wide as they are. What it calls
-    /// must be inlined into it (`#[inline(always)]`) to take part. Results are the same on every set.
+    /// must be inlined into it (`#[inline(always)]`) to take part. Results are the same on every set: products and sums
+    /// are fused only where `mul_add` says so.
     #[inline]
     pub fn vectorize<R>(self, body: impl FnOnce() -> R) -> R {
         #[cfg(target_arch = "x86_64")]
         {
-            #[target_feature(enable = "avx2")]
+            #[target_feature(enable = "avx2,fma")]
             fn avx2<R>(body: impl FnOnce() -> R) -> R {
                 body()
             }
-            #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
+            #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
             fn avx512<R>(body: impl FnOnce() -> R) -> R {
                 body()
             }

@@ -18,6 +18,7 @@ pub mod ceiling;
 mod eight_bit;
 #[cfg(target_arch = "x86_64")]
 mod exp;
+pub mod gelu;
 pub mod isa;
 pub mod kv;
 pub mod matrix;
@@ -25,6 +26,7 @@ pub mod norm;
 pub mod pool;
 pub mod quant;
 pub mod rope;
+mod softmax;
 #[cfg(target_arch = "x86_64")]
 mod tile;
 

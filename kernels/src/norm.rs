@@ -1,4 +1,8 @@
-//! RMS normalisation and row-wise sums.
+//! RMS and layer normalisation, and row-wise sums.
+
+mod layer;
+
+pub use layer::{LayerNorm, add_layer_norm, layer_norm};
 
 use crate::{Isa, Pool, PoolError};
 

@@ -5,6 +5,7 @@
 //! closes the job before it waits for those inside. Nothing is allocated per job.
 
 mod pin;
+mod share;
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
@@ -13,6 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use share::Share;
 
 /// A task of a job panicked; the job's other tasks were run or skipped, none is still running.
 #[derive(Debug, thiserror::Error)]
@@ -26,11 +29,13 @@ const SPIN: Duration = Duration::from_micros(50);
 /// A fixed set of workers. The calling thread is worker 0, so `threads = 1` spawns none.
 ///
 /// Cheap to clone; the threads end when the last clone is dropped. Jobs from several callers
-/// (engine threads of several models) are run one after another, in the order they arrive. A job
+/// (engine threads of several models) are run one after another, in the order they arrive; those of a
+/// [`Pool::background`] take half of the time at most while others have jobs. A job
 /// started inside a task runs on the thread that started it.
 #[derive(Debug, Clone)]
 pub struct Pool {
     workers: Arc<Workers>,
+    background: bool,
 }
 
 impl Pool {
@@ -64,7 +69,16 @@ impl Pool {
                 builder.spawn(work).ok()
             })
             .collect();
-        Self { workers: Arc::new(Workers { shared, handles, caller_cpu: cpus.first().copied() }) }
+        let workers = Workers { shared, handles, caller_cpu: cpus.first().copied() };
+        Self { workers: Arc::new(workers), background: false }
+    }
+
+    /// The same workers for long work in short jobs. Taking turns by the job would be unfair to callers whose jobs are
+    /// shorter still: a job started here waits until theirs have had as long as the one before it took, or have
+    /// nothing to do.
+    #[must_use]
+    pub fn background(&self) -> Self {
+        Self { background: true, ..self.clone() }
     }
 
     /// Workers, the caller included.
@@ -83,7 +97,12 @@ impl Pool {
         if tasks <= 1 || self.threads() == 1 || IN_TASK.get() {
             return inside_task(|| (0..tasks).for_each(&task)).map_err(PoolError);
         }
-        self.workers.shared.submit(tasks, &task)
+        let shared = &self.workers.shared;
+        if self.background {
+            shared.share.wait();
+            return shared.share.background(|| shared.submit(tasks, &task));
+        }
+        shared.share.foreground(|| shared.submit(tasks, &task))
     }
 
     /// Splits `data` into chunks of `chunk` elements (the last may be shorter) and calls
@@ -234,6 +253,8 @@ struct Shared {
     left: Condvar,
     turns: Mutex<Turns>,
     turn: Condvar,
+    /// What background jobs owe the others.
+    share: Share,
 }
 
 /// First come, first served: a plain mutex promises no order.

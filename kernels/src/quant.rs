@@ -104,5 +104,22 @@ impl Quant {
     }
 }
 
+/// Appends `row` in `Q8_0` blocks to `out`: for models whose file has floats. Each weight moves by at most half of
+/// its block's scale, `max|w| / 127`, and the rounding of that scale to f16. A number that is none, or that f16
+/// cannot scale, becomes one that is none.
+/// # Panics
+/// If `row` is no whole number of blocks.
+pub fn quantize_q8_0(row: &[f32], out: &mut Vec<u8>) {
+    let (blocks, rest) = row.as_chunks::<32>();
+    assert!(rest.is_empty(), "a row of {} weights is no whole number of blocks", row.len());
+    for block in blocks {
+        let largest = f32::from_bits(block.iter().map(|w| w.abs().to_bits()).max().unwrap_or(0));
+        let scale = f16::from_f32(largest / 127.0);
+        let inverse = if scale == f16::ZERO { 0.0 } else { 1.0 / scale.to_f32() };
+        out.extend(scale.to_le_bytes());
+        out.extend(block.iter().map(|w| (w * inverse).round_ties_even() as i8 as u8));
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests;

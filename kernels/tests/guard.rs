@@ -6,7 +6,7 @@
 use std::ops::{Deref, DerefMut};
 
 use pith_kernels::activation::{Activation, gated};
-use pith_kernels::attention::attention;
+use pith_kernels::attention::{BidirectionalShape, attention, bidirectional};
 use pith_kernels::norm::rms_norm;
 use pith_kernels::{
     AttentionShape, Isa, KvLayer, KvType, MatrixBuilder, Pool, Quant, SequenceView,
@@ -139,6 +139,23 @@ fn attention_stays_inside() {
                 let mut out = Guarded::new(rows * stride, at_end);
                 let view = SequenceView { first_row: 0, rows, context, blocks: &blocks, bias: &[] };
                 attention(isa, &pool, &shape, &kv, 16, &q, stride, &[view], &mut out).unwrap();
+                assert!(out.iter().all(|out| out.is_finite()));
+            }
+        }
+    }
+}
+
+#[test]
+fn encoders_attention_stays_inside() {
+    let pool = Pool::new(1);
+    for (isa, at_end) in ways() {
+        for (heads, head_dim) in [(12, 32), (2, 16), (3, 20)] {
+            let shape = BidirectionalShape { heads, head_dim, scale: 0.1 };
+            for lengths in [&[1][..], &[17, 1, 33], &[130]] {
+                let rows: usize = lengths.iter().sum();
+                let qkv = Guarded::filled(rows * 3 * heads * head_dim, at_end);
+                let mut out = Guarded::new(rows * heads * head_dim, at_end);
+                bidirectional(isa, &pool, shape, &qkv, lengths, &mut out).unwrap();
                 assert!(out.iter().all(|out| out.is_finite()));
             }
         }

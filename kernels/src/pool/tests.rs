@@ -1,7 +1,7 @@
 //! Each index once, panics named, nothing left hanging, jobs from several callers.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
@@ -133,4 +133,38 @@ fn pinned_workers_stay_on_their_cpus() {
         assert!(seen.iter().all(|cpus| cpus.len() == 1 && here.contains(&cpus[0])), "{seen:?}");
     }
     assert_eq!(super::pin::allowed(), here);
+}
+
+#[test]
+fn background_jobs_leave_half_of_the_time_to_short_ones() {
+    let busy = |time: Duration| {
+        let begun = Instant::now();
+        while begun.elapsed() < time {
+            std::hint::spin_loop();
+        }
+    };
+    let pool = Pool::new(2);
+    let (stop, long_jobs) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let background = pool.background();
+        let (stop, long_jobs) = (&stop, &long_jobs);
+        scope.spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                background.run(2, |_| busy(Duration::from_millis(2))).unwrap();
+                long_jobs.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        // Alone, it is not held up: fifty jobs come and go.
+        while long_jobs.load(Ordering::Relaxed) < 50 {
+            std::thread::yield_now();
+        }
+        let before = long_jobs.load(Ordering::Relaxed);
+        for _ in 0..400 {
+            pool.run(2, |_| busy(Duration::from_micros(20))).unwrap();
+        }
+        let beside = long_jobs.load(Ordering::Relaxed) - before;
+        stop.store(true, Ordering::Relaxed);
+        // By turns it would be 400 of them.
+        assert!(beside < 200, "{beside} long jobs beside 400 short ones");
+    });
 }

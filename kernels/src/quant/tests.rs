@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::Quant;
+use super::{Quant, quantize_q8_0};
 
 /// A row of random codes with scales that are finite and of ordinary size.
 pub(crate) fn random_row(quant: Quant, cols: usize, seed: u64) -> Vec<u8> {
@@ -65,4 +65,28 @@ fn dequantisation_matches_the_reference() {
         }
     }
     assert!(rest.is_empty());
+}
+
+#[test]
+fn floats_come_back_from_q8_0_within_half_a_scale() {
+    let mut row: Vec<f32> = (0..256).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
+    row[32..64].fill(0.0);
+    row[64] = 1000.0;
+    let mut bytes = Vec::new();
+    quantize_q8_0(&row, &mut bytes);
+    let mut back = vec![f32::NAN; row.len()];
+    Quant::Q8_0.dequantize_row(&bytes, &mut back);
+    for (block, back) in row.chunks(32).zip(back.chunks(32)) {
+        let largest = block.iter().fold(0.0f32, |max, w| max.max(w.abs()));
+        for (w, back) in block.iter().zip(back) {
+            // Half a code, and 2^-11 of the scale's own rounding.
+            assert!((w - back).abs() <= largest * (0.5 / 127.0 + 1.0 / 2048.0), "{w} {back}");
+        }
+    }
+    assert_eq!(back[32..64], [0.0; 32]);
+    row[3] = f32::NAN;
+    bytes.clear();
+    quantize_q8_0(&row, &mut bytes);
+    Quant::Q8_0.dequantize_row(&bytes, &mut back);
+    assert!(back[3].is_nan());
 }

@@ -11,6 +11,7 @@ use crate::boot::Serving;
 
 mod answer;
 mod compression;
+mod embeddings;
 mod gate;
 mod hints;
 mod inference;
@@ -33,6 +34,8 @@ pub(crate) struct Api {
     pub(crate) admission: Arc<Admission>,
     pub(crate) preparers: Preparers,
     pub(crate) shared: Shared,
+    /// Of their own: a thousand texts take a while, and no prompt should wait for them.
+    pub(crate) embedders: Preparers,
 }
 
 /// A name for a request that came without one: unlikely to be met again, easy to read out.

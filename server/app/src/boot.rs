@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use pith_context::{PreparedCache, RecentSelections};
+use pith_context::{Embedder, PreparedCache, RecentSelections};
 use pith_proto::v1::compression_server::CompressionServer;
+use pith_proto::v1::embeddings_server::EmbeddingsServer;
 use pith_proto::v1::inference_server::InferenceServer;
 use pith_proto::v1::models_server::ModelsServer;
 use tokio::sync::watch;
@@ -23,15 +24,21 @@ use crate::api::status::{ApiError, internal};
 use crate::api::{Api, Door, GateLayer, Preparers, Shared};
 use crate::config::Config;
 use crate::drain::Drained;
+use crate::embedding::Embedding;
 use crate::tenants::Tenants;
 
+mod embedder;
 mod health;
 mod listen;
+mod machine;
 mod memory;
 mod model;
 
+pub(crate) use embedder::{Embedders, Phase as EmbedderPhase};
 pub(crate) use health::Health;
 pub use model::Served;
+
+use machine::Machine;
 
 /// A ping unanswered for this long ends the connection.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -73,6 +80,8 @@ pub(crate) struct Serving {
     phase: watch::Receiver<Phase>,
     /// As the settings name it.
     asked: Arc<str>,
+    /// What scores by meaning, beside it.
+    pub(crate) embedders: Embedders,
 }
 
 impl Serving {
@@ -82,6 +91,11 @@ impl Serving {
             Phase::Ready(served) => Some(Arc::clone(served)),
             Phase::Loading | Phase::Failed(_) => None,
         }
+    }
+
+    /// What embeds, if it is loaded: hand it to the context stage.
+    pub(crate) fn embedder(&self) -> Option<Arc<dyn Embedder>> {
+        self.embedders.ready()
     }
 
     /// What the settings call the model.
@@ -111,6 +125,7 @@ impl Serving {
 pub struct Running {
     addr: SocketAddr,
     phase: watch::Receiver<Phase>,
+    embedders: Embedders,
     pub(crate) health: Health,
     pub(crate) admission: Arc<Admission>,
     /// Stops the accept loop and tells open connections to finish.
@@ -129,6 +144,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         .with_context(|| format!("cannot listen on {}", config.listen.grpc))?;
     let addr = listener.local_addr()?;
     let (announce, phase) = watch::channel(Phase::Loading);
+    let (announce_embedder, embedders) = embedder::begin(&config.context.embedder);
     let (health, health_service) = Health::new().await;
     let admission = Arc::new(Admission::new(config.limits.max_in_flight));
     let stop = CancellationToken::new();
@@ -138,13 +154,18 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         threads => threads,
     };
     let api = Api {
-        serving: Serving { phase: phase.clone(), asked: config.model.name.as_str().into() },
+        serving: Serving {
+            phase: phase.clone(),
+            asked: config.model.name.as_str().into(),
+            embedders: embedders.clone(),
+        },
         admission: Arc::clone(&admission),
         preparers: Preparers::new(prepare_threads),
         shared: Shared {
             prepared: Arc::new(PreparedCache::new(PREPARED_BYTES)),
             selections: Arc::new(RecentSelections::new(SELECTIONS.0, SELECTIONS.1)),
         },
+        embedders: Preparers::new(prepare_threads),
     };
     let door = Door {
         tenants: Tenants::new(&config.tenants, config.limits.max_in_flight),
@@ -171,6 +192,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         .add_service(reflection().build_v1alpha()?)
         .add_service(InferenceServer::new(api.clone()).max_decoding_message_size(bytes))
         .add_service(CompressionServer::new(api.clone()).max_decoding_message_size(bytes))
+        .add_service(EmbeddingsServer::new(api.clone()).max_decoding_message_size(bytes))
         .add_service(ModelsServer::new(api).max_decoding_message_size(bytes));
     let incoming = listen::incoming(listener, config.limits.max_connections, stop.clone());
     let serve = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
@@ -179,10 +201,11 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             tracing::error!(%error, "the server failed");
         }
     });
-    let loader = tokio::spawn(load(config, announce, health.clone()));
+    let loader = tokio::spawn(load(config, announce, announce_embedder, health.clone()));
     Ok(Running {
         addr,
         phase,
+        embedders,
         health,
         admission,
         stop,
@@ -191,9 +214,25 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     })
 }
 
-/// Loads and warms the model, then keeps its health up to date.
-async fn load(config: Config, announce: watch::Sender<Phase>, health: Health) {
-    let loaded = tokio::task::spawn_blocking(move || model::load(&config)).await;
+/// Loads and warms the model, the embedder beside it, then keeps the model's health up to date.
+async fn load(
+    config: Config,
+    announce: watch::Sender<Phase>,
+    announce_embedder: watch::Sender<EmbedderPhase>,
+    health: Health,
+) {
+    let machine = match Machine::new(&config.cpu) {
+        Ok(machine) => machine,
+        Err(error) => {
+            announce.send_replace(Phase::Failed(error.into()));
+            return;
+        }
+    };
+    let (name, beside) = (config.context.embedder.clone(), machine.clone());
+    tokio::task::spawn_blocking(move || {
+        announce_embedder.send_replace(embedder::load(&name, beside));
+    });
+    let loaded = tokio::task::spawn_blocking(move || model::load(&config, machine)).await;
     let served = match loaded.context("loading the model panicked").and_then(|loaded| loaded) {
         Ok(served) => served,
         Err(error) => {
@@ -236,6 +275,14 @@ impl Running {
             Phase::Ready(served) => Ok(Arc::clone(served)),
             Phase::Failed(why) => Err(why.clone()),
             Phase::Loading => Err(gone()),
+        }
+    }
+
+    /// The embedder, once it is loaded; none if there is none or it cannot be had. May take as long as fetching it.
+    pub async fn embedder(&self) -> Option<Arc<Embedding>> {
+        match self.embedders.settled().await {
+            EmbedderPhase::Ready(embedding) => Some(embedding),
+            EmbedderPhase::Loading | EmbedderPhase::Absent => None,
         }
     }
 

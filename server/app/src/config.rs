@@ -21,6 +21,7 @@ pub const DEFAULT: &str = include_str!("../config/pith.toml");
 pub struct Config {
     pub listen: Listen,
     pub model: Model,
+    pub context: Context,
     pub engine: Engine,
     pub cpu: Cpu,
     pub limits: Limits,
@@ -44,6 +45,14 @@ pub struct Listen {
 #[expect(missing_docs, reason = "described in config/pith.toml")]
 pub struct Model {
     pub name: String,
+}
+
+/// `[context]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "described in config/pith.toml")]
+pub struct Context {
+    pub embedder: String,
 }
 
 /// `[engine]`

@@ -19,9 +19,13 @@ impl Cancelled {
         CancelOnDrop(self.clone())
     }
 
-    /// Whether it is set.
+    /// Whether somebody waits for the result still, and `deadline` has not passed.
     #[must_use]
-    pub fn is_set(&self) -> bool {
+    pub fn awaited_until(&self, deadline: Instant) -> bool {
+        !self.is_set() && Instant::now() < deadline
+    }
+
+    fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -63,7 +67,7 @@ impl LanguageModel for Counting<'_> {
     }
 
     fn proceed(&self) -> Result<(), ContextError> {
-        if self.cancelled.is_set() || Instant::now() >= self.deadline {
+        if !self.cancelled.awaited_until(self.deadline) {
             return Err(ContextError::Model { message: "nobody waits for it any more".to_owned() });
         }
         Ok(())

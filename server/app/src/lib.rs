@@ -12,6 +12,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod drain;
+pub mod embedding;
 pub mod hub;
 pub mod language_model;
 pub mod prompt;

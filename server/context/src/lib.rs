@@ -13,6 +13,7 @@
 //! The crate knows neither KV blocks nor the wire: what it needs of a language model is [`LanguageModel`].
 #![forbid(unsafe_code)]
 
+mod bm25;
 pub mod cite;
 mod compress;
 mod document;
@@ -33,6 +34,7 @@ mod select;
 mod sticky;
 mod vectors;
 
+pub use bm25::{Bm25, bm25};
 pub use cite::{Citation, Citer, Source};
 pub use compress::{Compressed, Tools, compress};
 pub use document::{Document, Element, ElementKind, Format, Span};

@@ -1,10 +1,11 @@
-//! Requests become tokens: scheduler, KV blocks, prefix cache, step loop, executors.
+//! Requests become tokens: scheduler, KV blocks, prefix cache, step loop, executors; and texts become vectors: the encoder.
 //!
 //! Nothing here knows documents, tonic or HTTP.
 #![forbid(unsafe_code)]
 
 pub mod blocks;
 pub mod detokenize;
+pub mod encoder;
 pub mod engine;
 pub mod executor;
 mod load;

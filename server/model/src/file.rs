@@ -7,6 +7,7 @@ use std::path::Path;
 
 pub use crate::error::ModelError;
 use crate::gguf::{Gguf, Source, TensorInfo, Tensors, read_vocab};
+use crate::tensor::f16_to_f32;
 pub use crate::tensor::{Tensor, TensorType};
 use crate::tokenizer::Vocab;
 use crate::{ChatTemplate, Plan, Tokenizer};
@@ -181,17 +182,4 @@ fn read_floats(source: &Source, entry: &TensorInfo) -> Result<Vec<f32>, ModelErr
 fn halves(bytes: &[u8], convert: impl Fn(u16) -> f32) -> Vec<f32> {
     let (values, _) = bytes.as_chunks::<2>();
     values.iter().map(|&value| convert(u16::from_le_bytes(value))).collect()
-}
-
-/// IEEE 754 half to single precision, exact.
-fn f16_to_f32(bits: u16) -> f32 {
-    let sign = u32::from(bits >> 15) << 31;
-    let exponent = u32::from(bits >> 10) & 0x1f;
-    let fraction = u32::from(bits) & 0x3ff;
-    match exponent {
-        // Subnormals count steps of 2^-24.
-        0 => f32::from_bits(sign | (fraction as f32 * (-24f32).exp2()).to_bits()),
-        0x1f => f32::from_bits(sign | 0x7f80_0000 | fraction << 13),
-        _ => f32::from_bits(sign | (exponent + 112) << 23 | fraction << 13),
-    }
 }

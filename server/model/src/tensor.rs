@@ -105,3 +105,16 @@ pub struct Tensor {
     /// Bytes of one row.
     pub row_bytes: usize,
 }
+
+/// IEEE 754 half to single precision, exact.
+pub(crate) fn f16_to_f32(bits: u16) -> f32 {
+    let sign = u32::from(bits >> 15) << 31;
+    let exponent = u32::from(bits >> 10) & 0x1f;
+    let fraction = u32::from(bits) & 0x3ff;
+    match exponent {
+        // Subnormals count steps of 2^-24.
+        0 => f32::from_bits(sign | (fraction as f32 * (-24f32).exp2()).to_bits()),
+        0x1f => f32::from_bits(sign | 0x7f80_0000 | fraction << 13),
+        _ => f32::from_bits(sign | (exponent + 112) << 23 | fraction << 13),
+    }
+}

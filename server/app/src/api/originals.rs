@@ -106,7 +106,7 @@ pub(super) fn read(
         return Ok(());
     }
     let clock = Instant::now();
-    let mut keep_going = || !cancelled.is_set() && Instant::now() < deadline;
+    let mut keep_going = || cancelled.awaited_until(deadline);
     for Unread { document: index, field, mime, bytes } in
         std::mem::take(&mut sources.originals.unread)
     {

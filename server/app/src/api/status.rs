@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use pith_context::ContextError;
 use pith_context::extract::ExtractError;
+use pith_engine::encoder::EncoderError;
 use pith_engine::request::{EngineError, SubmitError};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -38,6 +39,12 @@ pub(crate) enum ApiError {
     Loading,
     #[error("the model could not be loaded")]
     NotServed,
+    #[error("this server has no embedder")]
+    NoEmbedder,
+    #[error("the embedder is still being loaded")]
+    EmbedderLoading,
+    #[error(transparent)]
+    Encoder(#[from] EncoderError),
     #[error(transparent)]
     Prompt(#[from] PromptError),
     #[error(transparent)]
@@ -88,6 +95,13 @@ impl From<ApiError> for Status {
             ApiError::NotServed => {
                 Self::with_error_details(Code::Unavailable, message, info("NOT_SERVED", []))
             }
+            ApiError::NoEmbedder => {
+                Self::with_error_details(Code::FailedPrecondition, message, info("NO_EMBEDDER", []))
+            }
+            ApiError::EmbedderLoading => later(Code::Unavailable, message, "LOADING"),
+            // Embedding stops only when the caller has left or its deadline has passed.
+            ApiError::Encoder(EncoderError::Stopped) => ApiError::Deadline.into(),
+            ApiError::Encoder(error) => internal(&error.to_string()),
             ApiError::Prompt(error) => {
                 invalid(message, "TEMPLATE_REFUSED", "messages", &error.to_string(), [])
             }

@@ -7,10 +7,11 @@ use anyhow::Context as _;
 use pith_engine::executor::cpu::{CpuConfig, CpuExecutor};
 use pith_engine::request::{Event, GenerateRequest, SamplingParams, StopConditions};
 use pith_engine::{Engine, EngineConfig};
-use pith_kernels::{Isa, Pool};
+use pith_kernels::Isa;
 use pith_model::ModelFile;
 use pith_model::tokenizer::Special;
 
+use super::machine::Machine;
 use super::memory::kv_bytes;
 use crate::config::Config;
 use crate::hub;
@@ -36,19 +37,10 @@ pub struct Served {
 }
 
 /// Finds (fetching on first use), opens and loads the configured model. Blocks.
-pub(super) fn load(config: &Config) -> anyhow::Result<Served> {
+pub(super) fn load(config: &Config, Machine { isa, pool }: Machine) -> anyhow::Result<Served> {
     let resolved = hub::resolve(&config.model.name)?;
     let begun = Instant::now();
     let file = ModelFile::open(&resolved.path)?;
-    let isa = match config.cpu.isa.as_str() {
-        "" => Isa::select(),
-        name => Isa::from_name(name).map_err(|why| format!("cpu.isa: {why}")),
-    };
-    let isa = isa.map_err(|why| anyhow::anyhow!("{why}"))?;
-    let pool = match config.cpu.pin {
-        true => Pool::pinned(config.cpu.threads),
-        false => Pool::new(config.cpu.threads),
-    };
     let threads = pool.threads();
     let cpu = CpuConfig {
         kv_type: config.cpu.kv_type.into(),

@@ -13,7 +13,7 @@ use toml::{Table, Value};
 use super::Failure;
 use crate::boot::{self, NotServed, Running};
 use crate::config::{Config, KvType, Log, LogFormat};
-use crate::hub::Resolved;
+use crate::hub::{Hub, Resolved};
 use crate::telemetry;
 
 /// How long calls may go on once a command has its answer: there are none.
@@ -58,16 +58,21 @@ pub(super) fn with_server_of<T>(
         let running =
             boot::start(config).await.map_err(|error| Failure::new(format!("{error:#}")))?;
         running.ready().await?;
+        running.embedder().await;
         let result = work(&running).await;
         running.drain(GRACE).await;
         result
     })
 }
 
-/// The settings of [`with_server`].
+/// The settings of [`with_server`]: with an embedder only if it is on disk, for one question is no reason to fetch it.
 pub(super) fn settings(model: &str) -> Result<Config, Failure> {
     let environment = |name: &str| std::env::var(name).ok();
-    Config::load(None, environment, flags(model)).map_err(Failure::usage)
+    let mut config = Config::load(None, environment, flags(model)).map_err(Failure::usage)?;
+    if !Hub::from_env()?.has_embedder(&config.context.embedder) {
+        config.context.embedder.clear();
+    }
+    Ok(config)
 }
 
 fn flags(model: &str) -> Table {

@@ -16,6 +16,14 @@ pub enum HubError {
         /// The one that looks most like it.
         nearest: Option<String>,
     },
+    /// Neither a folder nor the name of an embedder.
+    #[error("no embedder is called {name:?}; known: {known}")]
+    UnknownEmbedder {
+        /// As given.
+        name: String,
+        /// Names there are.
+        known: String,
+    },
     /// A path to a file that is not there.
     #[error("{}: no such file", .0.display())]
     FileNotFound(PathBuf),
@@ -167,6 +175,9 @@ impl HubError {
             }
             Self::UnknownModel { nearest: None, .. } => {
                 "`pith models` lists what can be fetched by name; a path to a .gguf file works too".to_owned()
+            }
+            Self::UnknownEmbedder { .. } => {
+                "a path to a folder with config.json, tokenizer.json and model.safetensors works too".to_owned()
             }
             Self::FileNotFound(_) => "check the path; `pith models` lists what can be fetched by name".to_owned(),
             Self::NoHome => "set PITH_HOME to a folder with room for models".to_owned(),

@@ -16,7 +16,7 @@ mod wheel;
 use std::path::{Path, PathBuf};
 
 pub use cache::Cache;
-pub use catalogue::{Catalogue, Entry};
+pub use catalogue::{Catalogue, Entry, Kind};
 pub use error::HubError;
 pub use pip::Pip;
 pub use progress::Progress;
@@ -93,6 +93,35 @@ impl Hub {
             None if looks_like_a_path(path) => Err(HubError::FileNotFound(path.to_owned())),
             None => Err(self.catalogue.unknown(name_or_path)),
         }
+    }
+
+    /// Turns a folder or the name of an embedder into a folder on disk. A folder goes before a name.
+    pub fn resolve_embedder(&self, name_or_path: &str) -> Result<Resolved, HubError> {
+        let path = Path::new(name_or_path);
+        if path.is_dir() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            return Ok(Resolved { name, path: path.to_owned() });
+        }
+        match self.embedder(name_or_path) {
+            Some(entry) => Ok(Resolved { path: self.cache.folder(entry), ..self.pull(entry)? }),
+            None if looks_like_a_path(path) => Err(HubError::FileNotFound(path.to_owned())),
+            None => {
+                let embedders = self.catalogue.entries.iter().filter(|e| e.kind == Kind::Embedder);
+                let known: Vec<&str> = embedders.map(Entry::short_name).collect();
+                let (name, known) = (name_or_path.to_owned(), known.join(", "));
+                Err(HubError::UnknownEmbedder { name, known })
+            }
+        }
+    }
+
+    /// Whether [`Hub::resolve_embedder`] would fetch nothing.
+    pub fn has_embedder(&self, name_or_path: &str) -> bool {
+        Path::new(name_or_path).is_dir()
+            || self.embedder(name_or_path).is_some_and(|entry| self.cache.has(entry))
+    }
+
+    fn embedder(&self, name: &str) -> Option<&Entry> {
+        self.catalogue.find(name).filter(|entry| entry.kind == Kind::Embedder)
     }
 
     /// Makes sure that `entry` is in the cache, whole.

@@ -1,5 +1,7 @@
-//! The models of the catalogue, fetched on first use: their architecture, and their tokens beside llama.cpp's.
+//! The models of the catalogue, fetched on first use: their architecture, their tokens beside llama.cpp's, and vectors
+//! beside those of transformers.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod encoder;
 mod plan;
 mod tokenizer;

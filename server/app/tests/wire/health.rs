@@ -8,7 +8,8 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-const SERVICES: [&str; 4] = ["", "pith.v1.Inference", "pith.v1.Compression", "pith.v1.Models"];
+const SERVICES: [&str; 5] =
+    ["", "pith.v1.Inference", "pith.v1.Compression", "pith.v1.Embeddings", "pith.v1.Models"];
 
 async fn statuses(endpoint: String) -> Vec<ServingStatus> {
     let mut client = HealthClient::new(channel(endpoint).await);
@@ -31,16 +32,16 @@ async fn a_warm_model_serves() {
         while watch.message().await.unwrap().unwrap().status() != ServingStatus::Serving {}
     };
     tokio::time::timeout(Duration::from_secs(5), turned).await.unwrap();
-    assert_eq!(statuses(server.running.endpoint()).await, [ServingStatus::Serving; 4]);
+    assert_eq!(statuses(server.running.endpoint()).await, [ServingStatus::Serving; 5]);
 }
 
 #[tokio::test]
 async fn until_then_it_does_not() {
     let server = begin_with(|config| config.model.name = "/nowhere/model.gguf".to_owned()).await;
-    assert_eq!(statuses(server.running.endpoint()).await, [ServingStatus::NotServing; 4]);
+    assert_eq!(statuses(server.running.endpoint()).await, [ServingStatus::NotServing; 5]);
     let why = server.running.ready().await.unwrap_err();
     assert!(why.message.contains("/nowhere/model.gguf"), "{why:?}");
-    assert_eq!(statuses(server.running.endpoint()).await, [ServingStatus::NotServing; 4]);
+    assert_eq!(statuses(server.running.endpoint()).await, [ServingStatus::NotServing; 5]);
     let refused = rejection(server.client().await.generate(request("What?", 2)).await);
     assert_eq!(refused.code, Code::Unavailable);
 }

@@ -10,6 +10,7 @@ mod bad_input;
 mod deadline;
 mod drain;
 mod dry_run;
+mod embeddings;
 mod files;
 mod health;
 mod message_size;

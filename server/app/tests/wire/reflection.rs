@@ -19,9 +19,13 @@ async fn services_and_symbols_are_told() {
     let listed = ask(server.running.endpoint(), MessageRequest::ListServices(String::new())).await;
     let MessageResponse::ListServicesResponse(services) = listed else { panic!("{listed:?}") };
     let names: Vec<&str> = services.service.iter().map(|service| &*service.name).collect();
-    for name in
-        ["pith.v1.Inference", "pith.v1.Compression", "pith.v1.Models", "grpc.health.v1.Health"]
-    {
+    for name in [
+        "pith.v1.Inference",
+        "pith.v1.Compression",
+        "pith.v1.Embeddings",
+        "pith.v1.Models",
+        "grpc.health.v1.Health",
+    ] {
         assert!(names.contains(&name), "{names:?}");
     }
     let symbol = MessageRequest::FileContainingSymbol("pith.v1.Inference.Generate".to_owned());

@@ -5,6 +5,7 @@
 mod allocation;
 mod container;
 mod damage;
+mod encoder;
 mod plans;
 mod read;
 mod round_trip;

@@ -34,6 +34,7 @@ pub(crate) async fn begin_with(edit: impl FnOnce(&mut Config)) -> Server {
     let mut config = Config::default();
     config.listen.grpc = "127.0.0.1:0".parse().unwrap();
     config.model.name = path.to_str().unwrap().to_owned();
+    config.context.embedder.clear();
     config.cpu.threads = 1;
     config.cpu.kv_mib = 64;
     edit(&mut config);

@@ -167,6 +167,8 @@ impl ServeArgs {
         if let Some(isa) = &self.isa {
             config.cpu.isa.clone_from(isa);
         }
+        // Nothing measured here embeds, and loading it would take time from what is.
+        config.context.embedder.clear();
         config.cpu.kv_type = self.kv_type;
         config.engine.speculation = self.speculation;
         config.limits.max_streams = config.limits.max_streams.max(most).min(MOST_STREAMS);

@@ -1,0 +1,93 @@
+//! all-MiniLM-L6-v2: tokens and vectors beside those of transformers.
+
+use pith_engine::encoder::{Encoder, Precision, ROWS};
+use pith_kernels::{Isa, Pool};
+use pith_model::EncoderFile;
+use pith_server::hub::Hub;
+use serde::Deserialize;
+
+/// Largest cosine distance from the reference. Seen: SEEN.
+const DISTANCE: f32 = 1e-2;
+
+#[derive(Deserialize)]
+struct Golden {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    text: String,
+    ids: Vec<u32>,
+    /// In units of 1/10000.
+    vector: Vec<i32>,
+}
+
+fn golden() -> Vec<Case> {
+    let text = include_str!("../../../engine/tests/fixtures/encoder/minilm.json");
+    serde_json::from_str::<Golden>(text).unwrap().cases
+}
+
+/// Fetches the model on first use.
+fn open() -> EncoderFile {
+    let found = Hub::from_env().unwrap().resolve_embedder("minilm").unwrap();
+    assert_eq!(found.name, "all-minilm-l6-v2");
+    EncoderFile::open(&found.path).unwrap()
+}
+
+fn embed(encoder: &Encoder, texts: &[&str]) -> Vec<Vec<f32>> {
+    let mut out = Vec::new();
+    encoder.embed(texts, &mut out, || true).unwrap();
+    out.chunks(encoder.dimensions()).map(<[f32]>::to_vec).collect()
+}
+
+#[test]
+fn minilm_agrees_with_transformers() {
+    let file = open();
+    let config = file.config();
+    assert_eq!((config.layers, config.hidden, config.heads, config.max_tokens), (6, 384, 12, 256));
+    let cases = golden();
+    for Case { text, ids, .. } in &cases {
+        let encoding = file.tokenizer().encode(text).unwrap();
+        assert_eq!(encoding.ids, *ids, "{text:?}");
+        assert_eq!(encoding.truncated, ids.len() == 256, "{text:?}");
+    }
+    assert!(cases.iter().any(|case| case.ids.len() == 256) && cases[0].text.is_empty());
+
+    let texts: Vec<&str> = cases.iter().map(|case| &*case.text).collect();
+    let encoder = Encoder::load(file, Isa::detect(), Pool::new(2), Precision::EightBit).unwrap();
+    let vectors = embed(&encoder, &texts);
+    let mut worst = (0.0f32, "");
+    for (case, vector) in cases.iter().zip(&vectors) {
+        let dots = vector.iter().zip(&case.vector).map(|(a, &b)| a * b as f32 / 10_000.0);
+        let distance = 1.0 - dots.sum::<f32>();
+        assert!(distance < DISTANCE, "{:?}: {distance}", case.text);
+        if distance > worst.0 {
+            worst = (distance, &case.text);
+        }
+        let length = vector.iter().map(|x| x * x).sum::<f32>();
+        assert!((length - 1.0).abs() < 1e-5, "{length}");
+    }
+    println!("farthest from the reference: {:.1e}, {:?}", worst.0, worst.1);
+
+    // Each alone, and on one thread, has the same bits.
+    assert!(cases.iter().map(|case| case.ids.len()).sum::<usize>() > 3 * ROWS);
+    let single = Encoder::load(open(), Isa::detect(), Pool::new(1), Precision::EightBit).unwrap();
+    for (text, vector) in texts.iter().zip(&vectors) {
+        assert!(embed(&single, &[text])[0] == *vector, "{text:?}");
+    }
+}
+
+#[test]
+fn translations_are_near_and_other_things_are_not() {
+    let encoder = Encoder::load(open(), Isa::detect(), Pool::new(2), Precision::EightBit).unwrap();
+    let texts = [
+        "What is the capital of France?",
+        "The capital of France is Paris.",
+        "Mitochondria make most of a cell's energy.",
+    ];
+    let vectors = embed(&encoder, &texts);
+    let cosine = |a: usize, b: usize| -> f32 {
+        vectors[a].iter().zip(&vectors[b]).map(|(a, b)| a * b).sum()
+    };
+    assert!(cosine(0, 1) > 0.7 && cosine(0, 2) < 0.2, "{} {}", cosine(0, 1), cosine(0, 2));
+}
