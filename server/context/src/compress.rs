@@ -231,7 +231,7 @@ impl Request<'_> {
         }
         let Filled { chosen, packed, prompt_tokens, .. } = filled;
         let mut kept = kept_whole(self.documents, self.counter, wholes);
-        kept.extend(kept_units(self.documents, &units, &ranges, &ranking.scores, &chosen));
+        kept.extend(kept_units(self.documents, &units, &ranges, &ranking, &chosen));
         kept.sort_by_key(|kept| kept.span);
         let of = units.iter().filter(|unit| !pinned[unit.document]).count();
         let by = if ranking.dense { "words and meaning" } else { "words" };

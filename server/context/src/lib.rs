@@ -43,10 +43,11 @@ pub use error::ContextError;
 pub use extract::{Extracted, extract};
 pub use hints::{Hint, HintKind, MAX_WEIGHT};
 pub use language::{ChatModel, LanguageModel};
-pub use pack::{Packed, Piece};
+pub use pack::{Packed, Piece, pack};
 pub use policy::{Budget, Fusion, MAX_NEIGHBOR_WINDOW, MAX_SIGNAL_WEIGHT, Mode, Order, Policy};
 pub use prepared::{Prepared, PreparedCache, PreparedKey};
 pub use report::{KeptSpan, Report, StageTimes};
+pub use segment::sentences;
 pub use sticky::{
     Chat, Conversed, RecentSelections, SelectionKey, Selections, Sent, Sticky, converse,
 };

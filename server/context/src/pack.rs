@@ -38,8 +38,12 @@ pub struct Piece {
     pub packed: Range<usize>,
 }
 
-/// Joins passages, which do not touch, into the text for the prompt, in the order given.
-pub(crate) fn pack(documents: &[Document], passages: impl IntoIterator<Item = Span>) -> Packed {
+/// Joins passages, which do not touch, into the text for the prompt, in the order given. This is how
+/// [`compress`](crate::compress()) packs what it keeps; other choices of passages are comparable when packed alike.
+///
+/// # Panics
+/// If a passage lies outside its document or cuts a character.
+pub fn pack(documents: &[Document], passages: impl IntoIterator<Item = Span>) -> Packed {
     let mut packed = Packed::default();
     for source in passages {
         match packed.pieces.last() {

@@ -61,7 +61,8 @@ impl PreparedKey {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
-        for Element { kind, span } in document.elements.iter().flat_map(|elements| elements.iter()) {
+        for Element { kind, span } in document.elements.iter().flat_map(|elements| elements.iter())
+        {
             let kind = match kind {
                 ElementKind::Paragraph => [0, 0],
                 ElementKind::Heading(level) => [1, *level],

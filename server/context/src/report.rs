@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::fill::{Chosen, Reason};
 use crate::language::Counter;
-use crate::select::{Score, Unit};
+use crate::select::{Ranking, Score, Unit};
 use crate::{Document, Mode, Span};
 
 /// The exact account of what became of the context.
@@ -55,6 +55,9 @@ pub struct KeptSpan {
     /// Cosine of the sentence's vector, read under its title and headings, and the question's; -1 to 1. 0 where nothing
     /// was ranked and without an embedder.
     pub dense: f32,
+    /// Its place among all sentences by what speaks for it, from 1. 0 where nothing was ranked, and for what was kept
+    /// whatever its rank.
+    pub rank: u32,
     /// Kept for the sake of the sentence after it, which leans on it.
     pub expanded: bool,
 }
@@ -88,6 +91,7 @@ pub(crate) fn kept_whole(
         score: 0.0,
         lexical: 0.0,
         dense: 0.0,
+        rank: 0,
         expanded: false,
     };
     wholes.into_iter().map(kept).collect()
@@ -98,7 +102,7 @@ pub(crate) fn kept_units(
     documents: &[Document],
     units: &[Unit<'_>],
     ranges: &[Range<usize>],
-    scores: &[Score],
+    ranking: &Ranking,
     chosen: &[Chosen],
 ) -> Vec<KeptSpan> {
     let mut in_document = vec![0; documents.len()];
@@ -118,7 +122,7 @@ pub(crate) fn kept_units(
             None => sentence.span.end,
         };
         let start = if whole && unit == range.start { 0 } else { sentence.span.start };
-        let Score { lexical, dense, relevance, .. } = scores[unit];
+        let Score { lexical, dense, relevance, .. } = ranking.scores[unit];
         let span = Span { document, start, end };
         kept.push(KeptSpan {
             span,
@@ -126,6 +130,7 @@ pub(crate) fn kept_units(
             score: relevance,
             lexical,
             dense,
+            rank: ranking.places[unit],
             expanded: reason == Reason::Antecedent,
         });
     }

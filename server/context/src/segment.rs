@@ -125,6 +125,13 @@ fn from_blocks(text: &str, blocks: impl IntoIterator<Item = Block>) -> Segments 
     segments
 }
 
+/// The units of selection in `text`: sentences, heading lines, parts of tables and code, as byte ranges in order. They do
+/// not overlap and leave out nothing but white space.
+pub fn sentences(text: &str, format: Format) -> Vec<Range<usize>> {
+    let document = Document { text: text.to_owned(), format, ..Document::default() };
+    segment_document(&document).sentences.into_iter().map(|sentence| sentence.span).collect()
+}
+
 /// Adds a section below the nearest open one of a lower level and gives its index.
 fn open_section(
     sections: &mut Vec<Section>,

@@ -86,6 +86,8 @@ pub(crate) struct Ranking {
     pub(crate) order: Vec<usize>,
     /// By unit.
     pub(crate) scores: Vec<Score>,
+    /// By unit: its place in `order`, from 1; 0 if it is missing.
+    pub(crate) places: Vec<u32>,
     /// Whether vectors had a part in it.
     pub(crate) dense: bool,
 }
@@ -190,7 +192,11 @@ pub(crate) fn rank(candidates: &Candidates<'_>, policy: &Policy) -> Ranking {
         order.retain(|&unit| scores[unit].relevance >= least);
     }
     order.sort_by(|&a, &b| scores[b].value.total_cmp(&scores[a].value).then(a.cmp(&b)));
-    Ranking { order, scores, dense: plan.dense > 0.0 }
+    let mut places = vec![0; units.len()];
+    for (place, &unit) in (1..).zip(&order) {
+        places[unit] = place;
+    }
+    Ranking { order, scores, places, dense: plan.dense > 0.0 }
 }
 
 /// The nearness of all documents' sentences, end to end.

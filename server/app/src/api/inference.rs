@@ -16,9 +16,9 @@ use super::answer::{Answer, AnswerStream};
 use super::gate::Caller;
 use super::offsets::Offsets;
 use super::prepare::prepare;
-use super::{hints, originals};
 use super::status::ApiError;
 use super::validate::{self, Job};
+use super::{hints, originals};
 use crate::boot::Served;
 
 impl Api {

@@ -194,7 +194,11 @@ fn build(
         true => {
             let messages: Vec<(&str, &str)> =
                 messages.iter().map(|said| (said.role.as_str(), said.content.as_str())).collect();
-            let chat = Chat { tenant: tools.tenant, model: served.file.fingerprint(), messages: &messages };
+            let chat = Chat {
+                tenant: tools.tenant,
+                model: served.file.fingerprint(),
+                messages: &messages,
+            };
             let chosen = converse(documents, policy, limit, &counting, &chat, selections, tools)?;
             (chosen.contexts, chosen.report, Some((chosen.sticky, chosen.sent)))
         }
@@ -269,11 +273,7 @@ pub(super) fn original(documents: &[Ruler], span: pith_context::Span) -> Option<
     documents[span.document].original.as_ref()?.of(span.start..span.end)
 }
 
-fn report(
-    made: &Made,
-    documents: &[Ruler],
-    prompt: Option<&SpanMap<'_>>,
-) -> v1::CompressionReport {
+fn report(made: &Made, documents: &[Ruler], prompt: Option<&SpanMap<'_>>) -> v1::CompressionReport {
     let report = &made.report;
     let number = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
     let kept = |kept: &pith_context::KeptSpan| {

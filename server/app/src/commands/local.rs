@@ -13,7 +13,8 @@ use toml::{Table, Value};
 use super::Failure;
 use crate::boot::{self, NotServed, Running};
 use crate::config::{Config, KvType, Log, LogFormat};
-use crate::hub::{Hub, Resolved};
+use crate::embedding::Embedding;
+use crate::hub::{self, Hub, Resolved};
 use crate::telemetry;
 
 /// How long calls may go on once a command has its answer: there are none.
@@ -133,6 +134,21 @@ pub(super) fn engine(
     let engine = Engine::start(Box::new(executor), Arc::clone(&file) as _, settings.config.clone())
         .map_err(|error| Failure::new(format!("cannot start the engine: {error}")))?;
     Ok((engine, file))
+}
+
+/// Loads the embedder called `name`, fetching it on first use.
+pub(super) fn embedder(
+    name: &str,
+    isa: Option<&str>,
+    threads: usize,
+) -> Result<Embedding, Failure> {
+    let isa = match isa {
+        Some(name) => named_isa(name)?,
+        None => self::isa().map_err(Failure::usage)?,
+    };
+    let found = hub::resolve_embedder(name)?;
+    Embedding::load(found.name, &found.path, isa, Pool::new(threads))
+        .map_err(|error| Failure::new(format!("cannot load {}: {error}", found.path.display())))
 }
 
 /// The instruction set this process computes with unless told otherwise.

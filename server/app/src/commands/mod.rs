@@ -15,7 +15,12 @@ mod failure;
 mod lines;
 mod local;
 pub mod models;
+mod plot;
+mod progress;
 pub mod pull;
+mod quantile;
+mod random;
+mod report;
 pub mod serve;
 
 pub use failure::Failure;

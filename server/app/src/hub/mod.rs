@@ -48,6 +48,11 @@ pub fn resolve(name_or_path: &str) -> Result<Resolved, HubError> {
     Hub::from_env()?.resolve(name_or_path)
 }
 
+/// As [`resolve`], for an embedder: a folder, or a catalogue name. The folder it lies in.
+pub fn resolve_embedder(name_or_path: &str) -> Result<Resolved, HubError> {
+    Hub::from_env()?.resolve_embedder(name_or_path)
+}
+
 impl Hub {
     /// The built-in catalogue, and the cache and Python the environment names.
     pub fn from_env() -> Result<Self, HubError> {

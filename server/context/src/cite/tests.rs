@@ -133,6 +133,7 @@ fn equal_support_goes_to_the_better_ranked_sentence() {
         score,
         lexical: score,
         dense: 0.0,
+        rank: 0,
         expanded: false,
     };
     let report = Report {

@@ -106,17 +106,8 @@ impl Fields {
     }
 
     fn document(&mut self, document: &Document) {
-        let Document {
-            id,
-            title,
-            text,
-            format,
-            elements,
-            metadata: _,
-            pinned,
-            weight,
-            hints,
-        } = document;
+        let Document { id, title, text, format, elements, metadata: _, pinned, weight, hints } =
+            document;
         self.text(id);
         self.number(u64::from(title.is_some()));
         self.text(title.as_deref().unwrap_or(""));

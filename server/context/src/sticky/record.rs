@@ -2,7 +2,7 @@
 //!
 //! A version byte, then numbers in LEB128: the turns; of each its message and its spans; of each span its document, the
 //! distance from the end of the one before (from 0 in a new document), its length and tokens, twice, plus
-//! one if it was kept for another's sake; then its scores, as little-endian floats.
+//! one if it was kept for another's sake, and its rank; then its scores, as little-endian floats.
 
 use crate::{Document, KeptSpan, Span};
 
@@ -25,7 +25,7 @@ pub(super) fn encode(turns: &[Turn]) -> Vec<u8> {
         put(&mut bytes, turn.message);
         put(&mut bytes, turn.kept.len());
         let mut before = Span { document: 0, start: 0, end: 0 };
-        for KeptSpan { span, tokens, score, lexical, dense, expanded } in &turn.kept {
+        for KeptSpan { span, tokens, score, lexical, dense, rank, expanded } in &turn.kept {
             if span.document != before.document {
                 before.end = 0;
             }
@@ -33,6 +33,7 @@ pub(super) fn encode(turns: &[Turn]) -> Vec<u8> {
             put(&mut bytes, span.start - before.end);
             put(&mut bytes, span.end - span.start);
             put(&mut bytes, 2 * *tokens as usize + usize::from(*expanded));
+            put(&mut bytes, *rank as usize);
             bytes.extend(score.to_le_bytes());
             bytes.extend(lexical.to_le_bytes());
             bytes.extend(dense.to_le_bytes());
@@ -64,6 +65,7 @@ pub(super) fn decode(bytes: &[u8], documents: &[Document]) -> Option<Vec<Turn>> 
             let end = start.checked_add(reader.number()?)?;
             documents.get(document)?.text.get(start..end).filter(|text| !text.is_empty())?;
             let tokens = reader.number()?;
+            let rank = u32::try_from(reader.number()?).ok()?;
             let span = Span { document, start, end };
             kept.push(KeptSpan {
                 span,
@@ -71,6 +73,7 @@ pub(super) fn decode(bytes: &[u8], documents: &[Document]) -> Option<Vec<Turn>> 
                 score: reader.float().filter(|score| *score >= 0.0)?,
                 lexical: reader.float().filter(|score| *score >= 0.0)?,
                 dense: reader.float()?,
+                rank,
                 expanded: tokens % 2 == 1,
             });
             before = span;
@@ -135,7 +138,7 @@ mod tests {
     fn kept(document: usize, start: usize, end: usize) -> KeptSpan {
         let span = Span { document, start, end };
         let expanded = start > 0;
-        KeptSpan { span, tokens: 300, score: 0.25, lexical: 7.5, dense: -0.5, expanded }
+        KeptSpan { span, tokens: 300, score: 0.25, lexical: 7.5, dense: -0.5, rank: 7, expanded }
     }
 
     #[test]

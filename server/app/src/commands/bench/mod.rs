@@ -7,12 +7,7 @@ use clap::Subcommand;
 use super::Failure;
 
 mod offline;
-mod plot;
 mod process;
-mod progress;
-mod quantile;
-mod random;
-mod report;
 mod run;
 mod serve;
 

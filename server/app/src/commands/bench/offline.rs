@@ -10,10 +10,9 @@ use pith_engine::{Engine, EngineConfig};
 use serde::Serialize;
 
 use super::process::peak_rss_mib;
-use super::quantile::median;
 use super::run::{Run, Shape};
-use super::{progress, report};
-use crate::commands::{Failure, local};
+use crate::commands::quantile::median;
+use crate::commands::{Failure, local, progress, report};
 use crate::config::{KvType, Speculation};
 use crate::hub;
 

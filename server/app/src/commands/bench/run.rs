@@ -7,8 +7,8 @@ use pith_engine::Engine;
 use pith_engine::request::{Event, GenerateRequest, SamplingParams, StopConditions};
 use tokio::task::JoinSet;
 
-use super::quantile::quantile;
 use crate::commands::Failure;
+use crate::commands::quantile::quantile;
 
 /// What the streams of a run are asked for.
 #[derive(Debug, Clone, Copy)]

@@ -15,9 +15,8 @@ use self::load::{Load, Rate};
 use self::prompts::{Set, asks};
 use self::slo::Slo;
 use super::process::peak_rss_mib;
-use super::random::Random;
-use super::{progress, report};
-use crate::commands::{Failure, local};
+use crate::commands::random::Random;
+use crate::commands::{Failure, local, progress, report};
 use crate::config::KvType;
 use crate::{drain, hub};
 

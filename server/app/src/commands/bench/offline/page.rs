@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{Measured, figure};
-use crate::commands::bench::plot::{Kind, Plot, Series};
-use crate::commands::bench::report::{Report, Table};
+use crate::commands::plot::{Kind, Plot, Series};
+use crate::commands::report::{Report, Table};
 
 /// How the figures are defined.
 const NOTES: [&str; 4] = [

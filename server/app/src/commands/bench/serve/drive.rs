@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::load::{Load, Open};
 use super::record::{Chunk, Record, Refused, Usage};
-use crate::commands::bench::random::Random;
+use crate::commands::random::Random;
 
 /// Records on their way to the collector.
 const BUFFERED: usize = 256;

@@ -19,7 +19,7 @@ use super::drive::Driven;
 use super::load::Load;
 use super::record::{Record, Times};
 use super::slo::Slo;
-use crate::commands::bench::quantile::quantile;
+use crate::commands::quantile::quantile;
 
 #[cfg(test)]
 mod tests;

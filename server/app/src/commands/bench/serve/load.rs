@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::commands::bench::random::Random;
+use crate::commands::random::Random;
 
 /// How requests come.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -5,8 +5,8 @@ use super::figures::{in_flight, tokens_over_time, whole};
 use super::load::Load;
 use super::record::{Record, Times};
 use super::table::ms;
-use crate::commands::bench::plot::{Kind, Plot, Series, cumulative, round_step};
-use crate::commands::bench::report::{Report, Table};
+use crate::commands::plot::{Kind, Plot, Series, cumulative, round_step};
+use crate::commands::report::{Report, Table};
 
 /// Points of a cumulative distribution, and of a line over time: more than the drawing has room to tell apart.
 const POINTS: usize = 200;

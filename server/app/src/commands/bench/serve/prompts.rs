@@ -11,8 +11,8 @@ use pith_client::{Client, v1};
 
 use super::drive::Ask;
 use crate::commands::Failure;
-use crate::commands::bench::progress;
-use crate::commands::bench::random::Random;
+use crate::commands::progress;
+use crate::commands::random::Random;
 
 mod file;
 

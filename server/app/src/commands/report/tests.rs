@@ -1,10 +1,10 @@
 use super::*;
-use crate::commands::bench::plot::Series;
+use crate::commands::plot::Series;
 
 /// Panics unless every element of `html` is closed where it must be. Pages are written so that this suffices: attributes
 /// are quoted and escaped, empty elements end with `/>`.
 #[track_caller]
-pub(in crate::commands::bench) fn well_formed(html: &str) {
+pub(in crate::commands) fn well_formed(html: &str) {
     let mut open = Vec::new();
     let mut rest = html.strip_prefix("<!DOCTYPE html>").unwrap_or(html);
     while let Some(start) = rest.find('<') {

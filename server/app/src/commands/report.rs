@@ -123,7 +123,7 @@ pub(super) fn escape(text: &str) -> String {
 
 /// Writes `results` where `--json` and `report` where `--html` say, if they do.
 pub(super) fn write(
-    results: &[impl Serialize],
+    results: &(impl Serialize + ?Sized),
     json: Option<&Path>,
     html: Option<&Path>,
     report: impl FnOnce() -> Report,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::commands::bench::report::tests::well_formed;
+use crate::commands::report::tests::well_formed;
 
 fn plot(points: &[(f64, f64)]) -> Plot {
     let series = vec![Series { name: "a < b".to_owned(), points: points.to_vec() }];
