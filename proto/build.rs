@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "pith/v1/context.proto",
+    "pith/v1/documents.proto",
     "pith/v1/embeddings.proto",
     "pith/v1/inference.proto",
     "pith/v1/models.proto",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pith_proto::v1;
 use pith_proto::v1::compression_client::CompressionClient;
+use pith_proto::v1::documents_client::DocumentsClient;
 use pith_proto::v1::embeddings_client::EmbeddingsClient;
 use pith_proto::v1::inference_client::InferenceClient;
 use pith_proto::v1::models_client::ModelsClient;
@@ -21,6 +22,7 @@ pub struct Client {
     inference: InferenceClient<Channel>,
     compression: CompressionClient<Channel>,
     embeddings: EmbeddingsClient<Channel>,
+    pub(crate) documents: DocumentsClient<Channel>,
     models: ModelsClient<Channel>,
     authorization: Option<MetadataValue<Ascii>>,
     deadline: Option<Duration>,
@@ -45,6 +47,8 @@ impl Client {
                 .max_decoding_message_size(max_response_bytes),
             compression: CompressionClient::new(channel.clone())
                 .max_decoding_message_size(max_response_bytes),
+            documents: DocumentsClient::new(channel.clone())
+                .max_decoding_message_size(max_response_bytes),
             embeddings: EmbeddingsClient::new(channel.clone())
                 .max_decoding_message_size(max_response_bytes),
             models: ModelsClient::new(channel).max_decoding_message_size(max_response_bytes),
@@ -60,7 +64,7 @@ impl Client {
         Self { deadline: Some(deadline), ..self.clone() }
     }
 
-    fn call(&self) -> Call {
+    pub(crate) fn call(&self) -> Call {
         Call {
             authorization: self.authorization.clone(),
             deadline: self.deadline.map(|deadline| Instant::now() + deadline),

@@ -25,6 +25,7 @@ mod answer;
 mod call;
 mod client;
 mod connect;
+mod documents;
 mod error;
 mod retry;
 

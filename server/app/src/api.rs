@@ -8,14 +8,16 @@ use std::sync::Arc;
 
 use crate::admission::Admission;
 use crate::boot::Serving;
+use crate::stored::Stored;
 
 mod answer;
 mod compression;
+mod desk;
+mod documents;
 mod embeddings;
 mod gate;
 mod hints;
 mod inference;
-mod means;
 mod models;
 mod offsets;
 mod originals;
@@ -23,8 +25,8 @@ mod prepare;
 pub(crate) mod status;
 mod validate;
 
+pub(crate) use desk::Shared;
 pub(crate) use gate::{Door, GateLayer};
-pub(crate) use means::Shared;
 pub(crate) use prepare::Preparers;
 
 /// What every service knows.
@@ -36,6 +38,7 @@ pub(crate) struct Api {
     pub(crate) shared: Shared,
     /// Of their own: a thousand texts take a while, and no prompt should wait for them.
     pub(crate) embedders: Preparers,
+    pub(crate) stored: Stored,
 }
 
 /// A name for a request that came without one: unlikely to be met again, easy to read out.

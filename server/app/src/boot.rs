@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use pith_context::{Embedder, PreparedCache, RecentSelections};
 use pith_proto::v1::compression_server::CompressionServer;
+use pith_proto::v1::documents_server::DocumentsServer;
 use pith_proto::v1::embeddings_server::EmbeddingsServer;
 use pith_proto::v1::inference_server::InferenceServer;
 use pith_proto::v1::models_server::ModelsServer;
@@ -25,6 +26,7 @@ use crate::api::{Api, Door, GateLayer, Preparers, Shared};
 use crate::config::Config;
 use crate::drain::Drained;
 use crate::embedding::Embedding;
+use crate::stored::Stored;
 use crate::tenants::Tenants;
 
 mod embedder;
@@ -137,12 +139,14 @@ pub struct Running {
 /// Binds the port, begins to serve, and loads the model behind it.
 ///
 /// # Errors
-/// The port cannot be bound. What goes wrong with the model is told by [`Running::ready`].
+/// The port cannot be bound, or the store that the settings name cannot be opened. What goes wrong with the model is told by [`Running::ready`].
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     let listener = tokio::net::TcpListener::bind(config.listen.grpc)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen.grpc))?;
     let addr = listener.local_addr()?;
+    let settings = config.store.clone();
+    let stored = tokio::task::spawn_blocking(move || Stored::open(&settings)).await??;
     let (announce, phase) = watch::channel(Phase::Loading);
     let (announce_embedder, embedders) = embedder::begin(&config.context.embedder);
     let (health, health_service) = Health::new().await;
@@ -166,6 +170,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             selections: Arc::new(RecentSelections::new(SELECTIONS.0, SELECTIONS.1)),
         },
         embedders: Preparers::new(prepare_threads),
+        stored,
     };
     let door = Door {
         tenants: Tenants::new(&config.tenants, config.limits.max_in_flight),
@@ -193,6 +198,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         .add_service(InferenceServer::new(api.clone()).max_decoding_message_size(bytes))
         .add_service(CompressionServer::new(api.clone()).max_decoding_message_size(bytes))
         .add_service(EmbeddingsServer::new(api.clone()).max_decoding_message_size(bytes))
+        .add_service(DocumentsServer::new(api.clone()).max_decoding_message_size(bytes))
         .add_service(ModelsServer::new(api).max_decoding_message_size(bytes));
     let incoming = listen::incoming(listener, config.limits.max_connections, stop.clone());
     let serve = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());

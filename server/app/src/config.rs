@@ -25,6 +25,7 @@ pub struct Config {
     pub engine: Engine,
     pub cpu: Cpu,
     pub limits: Limits,
+    pub store: Store,
     pub drain: Drain,
     pub log: Log,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -124,6 +125,18 @@ pub struct Limits {
     pub max_request_seconds: u64,
     pub prepare_threads: usize,
     pub keepalive_seconds: u64,
+}
+
+/// `[store]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "described in config/pith.toml")]
+pub struct Store {
+    pub dir: String,
+    pub max_document_mib: usize,
+    pub max_versions: u64,
+    pub max_documents: u64,
+    pub max_tenant_mib: u64,
 }
 
 /// `[drain]`
@@ -295,6 +308,10 @@ impl Config {
         within("limits.max_request_seconds", self.limits.max_request_seconds, 1, 86_400)?;
         within("limits.prepare_threads", self.limits.prepare_threads as u64, 0, 1024)?;
         within("limits.keepalive_seconds", self.limits.keepalive_seconds, 1, 3600)?;
+        within("store.max_document_mib", self.store.max_document_mib as u64, 1, 1024)?;
+        within("store.max_versions", self.store.max_versions, 1, 1000)?;
+        within("store.max_documents", self.store.max_documents, 1, 1_000_000_000)?;
+        within("store.max_tenant_mib", self.store.max_tenant_mib, 1, 1 << 30)?;
         within("drain.grace_seconds", self.drain.grace_seconds, 0, 3600)?;
         if self.model.name.is_empty() {
             return Err(invalid("model.name", "must not be empty"));

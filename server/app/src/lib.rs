@@ -16,5 +16,6 @@ pub mod embedding;
 pub mod hub;
 pub mod language_model;
 pub mod prompt;
+mod stored;
 pub mod telemetry;
 pub mod tenants;

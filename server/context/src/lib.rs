@@ -32,6 +32,7 @@ mod report;
 mod segment;
 mod select;
 mod sticky;
+pub mod store;
 mod vectors;
 
 pub use bm25::{Bm25, bm25};
@@ -42,6 +43,7 @@ pub use embedder::Embedder;
 pub use error::ContextError;
 pub use extract::{Extracted, extract};
 pub use hints::{Hint, HintKind, MAX_WEIGHT};
+pub use index::terms::terms;
 pub use language::{ChatModel, LanguageModel};
 pub use pack::{Packed, Piece, pack};
 pub use policy::{Budget, Fusion, MAX_NEIGHBOR_WINDOW, MAX_SIGNAL_WEIGHT, Mode, Order, Policy};

@@ -9,6 +9,7 @@ mod cache;
 mod tests;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::time::Instant;
 
 use sha2::{Digest, Sha256};
@@ -112,6 +113,24 @@ impl Prepared {
         let vectors = embedder.map(embed).transpose()?;
         times.embed += clock.elapsed().as_secs_f64();
         Ok(Self { sentences: cut.sentences, index, cues, conversation, vectors })
+    }
+
+    /// [`Embedder::identity`] of what made its vectors; empty if it has none.
+    #[must_use]
+    pub fn maker(&self) -> &str {
+        self.vectors.as_ref().map_or("", |vectors| &vectors.maker)
+    }
+
+    /// Its chunks in order: runs of whole sentences of about 128 tokens of English, at most 200. With each, if there are
+    /// vectors, that of its meaning, of length 1.
+    pub fn chunks(&self) -> impl Iterator<Item = (Range<usize>, Option<Vec<f32>>)> {
+        let mut first = 0;
+        self.sentences.chunk_by(|a, b| a.chunk == b.chunk).map(move |chunk| {
+            let sentences = first..first + chunk.len();
+            first = sentences.end;
+            let span = chunk[0].span.start..chunk[chunk.len() - 1].span.end;
+            (span, self.vectors.as_ref().map(|vectors| vectors.sum(sentences)))
+        })
     }
 
     /// The form in which it is stored.

@@ -4,6 +4,7 @@
 //! sentences', scaled to length 1. Its product with a question is then the sum of theirs over the group's length, which
 //! is all that is kept of it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::segment::Sentence;
@@ -87,6 +88,15 @@ impl Vectors {
             sentence += chunk.len();
         }
         vectors
+    }
+
+    /// The sum of some sentences' vectors, scaled to length 1.
+    pub(crate) fn sum(&self, sentences: Range<usize>) -> Vec<f32> {
+        let mut sum = vec![0.0; self.dimensions];
+        sentences.for_each(|sentence| self.add(sentence, 1.0, &mut sum));
+        let length = length(&sum);
+        sum.iter_mut().for_each(|x| *x /= length);
+        sum
     }
 
     /// Adds `weight` times a sentence's vector to `sum`.

@@ -149,16 +149,37 @@ impl Blocks {
         found
     }
 
-    /// Publishes a held, full, computed block under `parent`. If equal contents are published
+    /// Publishes a held, full, computed block under `parent`, itself under `root`. If equal contents are published
     /// already, that entry stays and this block remains private. Returns the node that the next block
     /// of the sequence hangs under.
-    pub fn publish(&mut self, block: BlockId, parent: NodeId, tokens: &[u32]) -> NodeId {
+    pub fn publish(
+        &mut self,
+        block: BlockId,
+        root: NodeId,
+        parent: NodeId,
+        tokens: &[u32],
+    ) -> NodeId {
         debug_assert_eq!(tokens.len(), self.block_size);
-        let (node, holder) = self.prefix.insert(parent, tokens, block);
+        let (node, holder) = self.prefix.insert(root, parent, tokens, block);
         if holder == block {
             self.blocks[block as usize].node = Some(node);
         }
         node
+    }
+
+    /// Forgets every prefix published under the root of `seed`, which will have another. Blocks nobody holds are free at once,
+    /// held ones when they are released. Gives the old root, if there was one.
+    pub fn forget(&mut self, seed: &str) -> Option<NodeId> {
+        let (root, blocks) = self.prefix.forget(seed)?;
+        for id in blocks {
+            let block = &mut self.blocks[id as usize];
+            block.node = None;
+            if block.holders == 0 {
+                self.idle.remove(&block.idle_since);
+                self.free.push(id);
+            }
+        }
+        Some(root)
     }
 
     /// Forgets every published prefix (the executor's KV is void). Held blocks stay held.

@@ -249,6 +249,13 @@ impl Engine {
         flag.inspect(|f| f.store(true, Ordering::Release)).is_some()
     }
 
+    /// Drops every cached prefix of `tenant`: no request submitted after this finds one from before, and none that is live now
+    /// leaves any. All of them go, for blocks do not know which text their tokens came from. Blocks while the inbox is full.
+    pub fn forget(&self, tenant: &str) {
+        // An engine that has ended holds nothing.
+        drop(self.0.inbox.send(Message::Forget(tenant.into())));
+    }
+
     /// The load, as of the last step. Never waits for one.
     pub fn load(&self) -> Load {
         Load { waiting: self.0.shared.queued.load(Ordering::Acquire), ..self.0.shared.load.read() }

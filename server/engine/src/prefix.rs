@@ -17,6 +17,7 @@ pub struct NodeId(u64);
 #[derive(Debug)]
 struct Entry {
     node: NodeId,
+    root: NodeId,
     parent: NodeId,
     tokens: Box<[u32]>,
     block: BlockId,
@@ -66,10 +67,11 @@ impl PrefixIndex {
         Some((entry.node, entry.block))
     }
 
-    /// Publishes `block`; returns the node of this prefix and the block that stands for it, which is an
+    /// Publishes `block` under `root`; returns the node of this prefix and the block that stands for it, which is an
     /// earlier one if the prefix was there already.
     pub(crate) fn insert(
         &mut self,
+        root: NodeId,
         parent: NodeId,
         tokens: &[u32],
         block: BlockId,
@@ -81,6 +83,7 @@ impl PrefixIndex {
         let node = self.fresh();
         self.entries.entry(hash).or_default().push(Entry {
             node,
+            root,
             parent,
             tokens: tokens.into(),
             block,
@@ -98,6 +101,27 @@ impl PrefixIndex {
                 self.entries.remove(&hash);
             }
         }
+    }
+
+    /// Removes every prefix under the root of `seed`, which will have another. Gives the old root and the blocks that
+    /// were published.
+    pub(crate) fn forget(&mut self, seed: &str) -> Option<(NodeId, Vec<BlockId>)> {
+        let root = self.roots.remove(seed)?;
+        let mut gone = Vec::new();
+        self.entries.retain(|_, entries| {
+            entries.retain(|entry| {
+                if entry.root == root {
+                    gone.push((entry.node, entry.block));
+                }
+                entry.root != root
+            });
+            !entries.is_empty()
+        });
+        let blocks = gone.into_iter().map(|(node, block)| {
+            self.hashes.remove(&node);
+            block
+        });
+        Some((root, blocks.collect()))
     }
 
     /// Published prefixes.

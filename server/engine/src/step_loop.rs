@@ -27,6 +27,8 @@ const MAX_FAILURES: u32 = 3;
 pub(crate) enum Message {
     /// A request.
     Job(Box<Job>),
+    /// Drop what is cached for a tenant.
+    Forget(Box<str>),
     /// Look at the flags.
     Wake,
 }
@@ -197,6 +199,11 @@ impl StepLoop {
             };
             match message {
                 Ok(Message::Job(job)) => self.start(*job),
+                Ok(Message::Forget(tenant)) => {
+                    self.checked = false;
+                    self.scheduler.forget(&tenant);
+                    self.publish_load();
+                }
                 Ok(Message::Wake) => {}
                 Err(RecvTimeoutError::Timeout) => return true,
                 Err(RecvTimeoutError::Disconnected) => return false,

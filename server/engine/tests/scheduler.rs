@@ -111,6 +111,52 @@ fn tenants_never_share_cached_blocks() {
 }
 
 #[test]
+fn what_is_forgotten_is_neither_found_nor_left_behind() {
+    let mut world = World::new(64, 1, 8);
+    let prompt: Vec<u32> = (0..40).collect();
+    let add = |world: &mut World, tenant: u8, max_tokens: u32| {
+        let want = alone(&prompt, max_tokens as usize, &[]);
+        let goal = Goal::Generate {
+            max_tokens: max_tokens as usize,
+            held_back: Arc::from([]),
+            min_tokens: 0,
+            sampling: SamplingParams::default(),
+        };
+        world.add(goal, prompt.clone(), Some(tenant), Expected::Tokens { want, got: Vec::new() });
+    };
+    let hits = |world: &World| world.scheduler.totals().prefix_hits;
+    for tenant in 0..2 {
+        add(&mut world, tenant, 3);
+    }
+    world.finish();
+    let cached = world.scheduler.blocks().cached;
+    world.scheduler.forget("0");
+    world.scheduler.check().unwrap();
+    assert_eq!(world.scheduler.blocks().cached, cached / 2);
+    add(&mut world, 0, 3);
+    world.finish();
+    assert_eq!(hits(&world), 0);
+    // The other tenant still has its own.
+    add(&mut world, 1, 3);
+    world.finish();
+    assert_eq!(hits(&world), 39);
+
+    // Forgotten while it runs and another waits: they finish, and leave nothing.
+    world.scheduler.forget("0");
+    world.scheduler.forget("1");
+    assert_eq!(world.scheduler.blocks().cached, 0);
+    add(&mut world, 0, 20);
+    for _ in 0..8 {
+        world.turn();
+    }
+    add(&mut world, 0, 3);
+    world.scheduler.forget("0");
+    world.scheduler.check().unwrap();
+    world.finish();
+    assert_eq!((world.scheduler.blocks().cached, hits(&world)), (0, 39));
+}
+
+#[test]
 fn a_short_prompt_does_not_wait_for_a_long_one() {
     let mut world = World::new(1000, 1, 8);
     generate(&mut world, (0..900).map(|i| i % 700).collect(), 1);

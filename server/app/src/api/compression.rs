@@ -8,7 +8,8 @@ use super::Api;
 use super::gate::Caller;
 use super::prepare::pack;
 use super::status::ApiError;
-use super::{hints, originals, validate};
+use super::validate;
+use crate::language_model::Cancelled;
 
 #[tonic::async_trait]
 impl Compression for Api {
@@ -28,11 +29,11 @@ impl Compression for Api {
         let mut sources = validate::sources(request.documents, request.policy, &request.query)?;
         let served = self.serving.find(&request.model)?;
         let model = served.name.clone();
-        let (shared, embedder) = (self.shared.clone(), self.serving.embedder());
-        let work = move |cancelled| {
-            originals::read(&mut sources, unit, caller.deadline, &cancelled)?;
-            hints::resolve(&mut sources, unit)?;
-            let means = shared.means(&caller.tenant.name, embedder.as_deref());
+        let desk = self.desk(&sources)?;
+        let work = move |cancelled: Cancelled| {
+            let tenant = &*caller.tenant.name;
+            desk.read(&mut sources, tenant, unit, caller.deadline, &cancelled)?;
+            let means = desk.means(tenant);
             let (text, mut report) =
                 pack(&request.query, &sources, unit, &served, means, caller.deadline, cancelled)?;
             sources.tell(&mut report, request.with_extracted_text);

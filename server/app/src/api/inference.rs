@@ -18,21 +18,19 @@ use super::offsets::Offsets;
 use super::prepare::prepare;
 use super::status::ApiError;
 use super::validate::{self, Job};
-use super::{hints, originals};
 use crate::boot::Served;
+use crate::language_model::Cancelled;
 
 impl Api {
     /// Prepares `job` and hands it to the engine.
     async fn begin(&self, mut job: Job, caller: Caller) -> Result<Answer, ApiError> {
         let served = self.serving.find(&job.model)?;
         let (job, prepared) = {
-            let (served, shared) = (Arc::clone(&served), self.shared.clone());
-            let embedder = self.serving.embedder();
+            let (served, desk) = (Arc::clone(&served), self.desk(&job.sources)?);
             let (tenant, deadline) = (Arc::clone(&caller.tenant.name), caller.deadline);
-            let work = move |cancelled| {
-                originals::read(&mut job.sources, job.output.unit, deadline, &cancelled)?;
-                hints::resolve(&mut job.sources, job.output.unit)?;
-                let means = shared.means(&tenant, embedder.as_deref());
+            let work = move |cancelled: Cancelled| {
+                desk.read(&mut job.sources, &tenant, job.output.unit, deadline, &cancelled)?;
+                let means = desk.means(&tenant);
                 prepare(&job, &served, means, deadline, cancelled).map(|prepared| (job, prepared))
             };
             self.preparers.run(work).await?

@@ -51,6 +51,22 @@ impl Offsets {
     }
 }
 
+/// The byte of `text` that `count` units come before, its end if it has fewer; `None` inside a character.
+pub(crate) fn byte_at(unit: OffsetUnit, text: &str, count: u64) -> Option<usize> {
+    if unit == OffsetUnit::Utf8Byte || text.is_ascii() {
+        let byte = usize::try_from(count).unwrap_or(usize::MAX).min(text.len());
+        return text.is_char_boundary(byte).then_some(byte);
+    }
+    let mut before = 0;
+    for (at, c) in text.char_indices() {
+        if before >= count {
+            return (before == count).then_some(at);
+        }
+        before += width(unit, c);
+    }
+    (before <= count).then_some(text.len())
+}
+
 /// Units of `text`.
 pub(crate) fn units(unit: OffsetUnit, text: &str) -> u64 {
     match unit {
@@ -87,7 +103,21 @@ mod tests {
                 prop_assert_eq!(code_points.at(at), text[..at].chars().count() as u64);
                 prop_assert_eq!(wide.at(at), utf16(&text[..at]));
                 prop_assert_eq!(bytes.at(at), at as u64);
+                prop_assert_eq!(byte_at(OffsetUnit::CodePoint, &text, code_points.at(at)), Some(at));
+                prop_assert_eq!(byte_at(OffsetUnit::Utf16, &text, wide.at(at)), Some(at));
+                prop_assert_eq!(byte_at(OffsetUnit::Utf8Byte, &text, at as u64), Some(at));
             }
         }
+    }
+
+    #[test]
+    fn nothing_lies_inside_a_character_or_past_the_end() {
+        let text = "a😀b";
+        assert_eq!(byte_at(OffsetUnit::Utf16, text, 2), None);
+        assert_eq!(byte_at(OffsetUnit::Utf8Byte, text, 3), None);
+        for unit in [OffsetUnit::Utf16, OffsetUnit::Utf8Byte, OffsetUnit::CodePoint] {
+            assert_eq!(byte_at(unit, text, 99), Some(text.len()));
+        }
+        assert_eq!(byte_at(OffsetUnit::Utf16, "a😀", 2), None);
     }
 }

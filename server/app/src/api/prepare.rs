@@ -14,7 +14,7 @@ use pith_proto::v1;
 use pith_proto::v1::OffsetUnit;
 use tokio::sync::Semaphore;
 
-use super::means::Means;
+use super::desk::Means;
 use super::offsets::Offsets;
 use super::originals::Original;
 use super::status::ApiError;

@@ -6,10 +6,12 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pith_context::ContextError;
 use pith_context::extract::ExtractError;
+use pith_context::store::StoreError;
 use pith_engine::encoder::EncoderError;
 use pith_engine::request::{EngineError, SubmitError};
 use tonic::{Code, Status};
@@ -55,6 +57,12 @@ pub(crate) enum ApiError {
     Submit(#[from] SubmitError),
     #[error(transparent)]
     Engine(#[from] EngineError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("there is no store of documents: {0}")]
+    NoStore(Arc<str>),
+    #[error("there is no stored document {id:?}")]
+    UnknownDocument { field: Cow<'static, str>, id: String },
     #[error("the deadline passed")]
     Deadline,
     #[error("{0}")]
@@ -68,6 +76,11 @@ impl ApiError {
         reason: impl Into<Cow<'static, str>>,
     ) -> Self {
         Self::Field { field: field.into(), reason: reason.into() }
+    }
+
+    /// A field names a document that the tenant does not have, whoever else may.
+    pub(crate) fn unknown_document(field: impl Into<Cow<'static, str>>, id: String) -> Self {
+        Self::UnknownDocument { field: field.into(), id }
     }
 }
 
@@ -109,6 +122,16 @@ impl From<ApiError> for Status {
             ApiError::Extract { field, error } => extract(&field, &error, message),
             ApiError::Submit(error) => submit(error, message),
             ApiError::Engine(error) => engine(&error, message),
+            ApiError::Store(error) => store(error, message),
+            ApiError::NoStore(_) => {
+                Self::with_error_details(Code::FailedPrecondition, message, info("NO_STORE", []))
+            }
+            ApiError::UnknownDocument { field, id } => {
+                let mut details = info("UNKNOWN_DOCUMENT", [("document", id.clone())]);
+                details.set_resource_info("document", id, "", "not stored by this tenant");
+                details.add_bad_request_violation(field, message.clone());
+                Self::with_error_details(Code::NotFound, message, details)
+            }
             ApiError::Deadline => engine(&EngineError::DeadlineExceeded, message),
             ApiError::Internal(what) => internal(what),
         }
@@ -184,6 +207,39 @@ fn extract(field: &str, error: &ExtractError, message: String) -> Status {
         ExtractError::NoText => "NO_TEXT",
     };
     invalid(message, reason, field, &error.to_string(), [])
+}
+
+fn store(error: StoreError, message: String) -> Status {
+    let full = |reason: &str, subject: &str, message: String, limit: Option<u64>| {
+        let mut details = info(reason, []);
+        if let Some(limit) = limit {
+            details = info(reason, [("limit", limit.to_string())]);
+        }
+        details.add_quota_failure_violation(subject, message.clone());
+        // Room does not come by itself: no RetryInfo.
+        Status::with_error_details(Code::ResourceExhausted, message, details)
+    };
+    match error {
+        StoreError::TooLarge { limit } => {
+            let figures = [("limit_bytes", limit.to_string())];
+            invalid(message.clone(), "DOCUMENT_TOO_LARGE", "data", &message, figures)
+        }
+        StoreError::NotUtf8 { at } => {
+            let figures = [("byte", at.to_string())];
+            invalid(message.clone(), "NOT_UTF8", "data", &message, figures)
+        }
+        StoreError::Invalid { field, message: wrong } => {
+            invalid(message, "INVALID_FIELD", field, &wrong, [])
+        }
+        StoreError::Quota { what, limit } => {
+            full("STORE_QUOTA", &format!("tenant:{what}"), message, Some(limit))
+        }
+        StoreError::Full { file } => {
+            tracing::error!(file = %file.display(), "the store's disk is full");
+            full("STORE_FULL", "server", "the server has no room to store it".to_owned(), None)
+        }
+        other => internal(&other.to_string()),
+    }
 }
 
 /// The prompt does not fit: both counts, for people and for programs.

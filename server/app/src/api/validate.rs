@@ -3,7 +3,7 @@
 //! What depends on the model (vocabulary, context) or is the engine's to know is checked where it is known; the table
 //! in `status` makes one kind of error of all.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pith_context::extract::Media;
 use pith_context::{
@@ -14,6 +14,7 @@ use pith_model::template::Message;
 use pith_proto::v1;
 use pith_proto::v1::OffsetUnit;
 
+use super::documents::sources::Reference;
 use super::hints::{Hints, weight};
 use super::originals::{Originals, Unread};
 use super::status::ApiError;
@@ -52,6 +53,8 @@ pub(super) struct Job {
 pub(super) struct Sources {
     /// Those to be read from a file have no text until `originals` has read them.
     pub(super) documents: Vec<Document>,
+    /// Of those, the ones whose text is stored and yet to be read.
+    pub(super) stored: Vec<Reference>,
     pub(super) originals: Originals,
     /// What is said about parts of them, until their text is known.
     pub(super) hints: Hints,
@@ -187,10 +190,12 @@ pub(super) fn sources(
     let mut checked = Vec::with_capacity(documents.len());
     let mut originals = Originals::default();
     let mut hints = Hints::default();
+    let mut stored = Vec::new();
     for (index, mut each) in documents.into_iter().enumerate() {
         originals.unread.extend(unread(index, &mut each)?);
         hints.push(index, std::mem::take(&mut each.hints))?;
-        let each = document(index, each)?;
+        let (each, reference) = document(index, each)?;
+        stored.extend(reference);
         if !ids.insert(each.id.clone()) {
             return Err(ApiError::field(
                 format!("documents[{index}].id"),
@@ -202,7 +207,7 @@ pub(super) fn sources(
     let policy = policy.unwrap_or_default();
     let sticky = policy.sticky;
     let policy = self::policy(policy, question)?;
-    Ok(Sources { documents: checked, originals, hints, policy, sticky })
+    Ok(Sources { documents: checked, stored, originals, hints, policy, sticky })
 }
 
 /// What of `document` has to be made text of, taken out of it.
@@ -213,9 +218,17 @@ fn unread(index: usize, document: &mut v1::Document) -> Result<Option<Unread>, A
     let Some(media) = Media::of(&document.mime) else {
         return wrong("mime", format!("{:?} is not a type that can be read", document.mime));
     };
+    if !document.stored_id.is_empty() {
+        return match document.text.is_empty() && document.blob.is_empty() {
+            true => Ok(None),
+            false => wrong("stored_id", "must not be set beside text or blob".to_owned()),
+        };
+    }
     match (document.text.is_empty(), document.blob.is_empty()) {
         (false, false) => wrong("blob", "must not be set beside text".to_owned()),
-        (true, true) => wrong("text", "must not be empty, unless there is a blob".to_owned()),
+        (true, true) => {
+            wrong("text", "must not be empty, unless there is a blob or a stored_id".to_owned())
+        }
         (false, true) if media.is_binary() => {
             wrong("mime", format!("{:?} is sent as blob, not as text", document.mime))
         }
@@ -232,34 +245,36 @@ fn unread(index: usize, document: &mut v1::Document) -> Result<Option<Unread>, A
     }
 }
 
-fn document(index: usize, document: v1::Document) -> Result<Document, ApiError> {
+fn document(
+    index: usize,
+    document: v1::Document,
+) -> Result<(Document, Option<Reference>), ApiError> {
     let wrong = |field: &str, reason: String| {
         Err(ApiError::field(format!("documents[{index}].{field}"), reason))
     };
     if document.id.len() > MAX_ID_BYTES {
         return wrong("id", format!("must have at most {MAX_ID_BYTES} bytes"));
     }
-    if document.title.len() > MAX_TITLE_BYTES || document.title.contains(['\n', '\r']) {
-        return wrong("title", format!("must be one line of at most {MAX_TITLE_BYTES} bytes"));
+    if let Err(reason) = title(&document.title) {
+        return wrong("title", reason);
     }
-    if document.metadata.len() > MAX_METADATA
-        || document.metadata.iter().any(|(key, value)| {
-            !(1..=MAX_METADATA_KEY_BYTES).contains(&key.len())
-                || value.len() > MAX_METADATA_VALUE_BYTES
-        })
-    {
-        let reason = format!(
-            "must have at most {MAX_METADATA} entries, keys of 1 to {MAX_METADATA_KEY_BYTES} bytes and values of at \
-             most {MAX_METADATA_VALUE_BYTES}"
-        );
+    let reference = (!document.stored_id.is_empty())
+        .then(|| Reference::parse(index, &document.stored_id, !document.mime.is_empty()))
+        .transpose()?;
+    if let Err(reason) = metadata(&document.metadata) {
         return wrong("metadata", reason);
     }
     let format = match Media::of(&document.mime) {
         Some(Media::Verbatim(format)) => format,
         _ => Format::default(),
     };
-    Ok(Document {
-        id: if document.id.is_empty() { format!("doc-{}", index + 1) } else { document.id },
+    let id = match &reference {
+        _ if !document.id.is_empty() => document.id,
+        Some(reference) => reference.id().to_owned(),
+        None => format!("doc-{}", index + 1),
+    };
+    let checked = Document {
+        id,
         title: (!document.title.is_empty()).then_some(document.title),
         weight: match document.weight.map(weight).transpose() {
             Ok(weight) => weight.unwrap_or(1.0),
@@ -270,7 +285,38 @@ fn document(index: usize, document: v1::Document) -> Result<Document, ApiError> 
         metadata: document.metadata.into_iter().collect::<BTreeMap<_, _>>(),
         pinned: document.pinned,
         ..Document::default()
-    })
+    };
+    Ok((checked, reference))
+}
+
+/// Whether `title` may be one; else what is wrong with it.
+pub(super) fn title(title: &str) -> Result<(), String> {
+    if title.len() <= MAX_TITLE_BYTES && !title.contains(['\n', '\r']) {
+        return Ok(());
+    }
+    Err(format!("must be one line of at most {MAX_TITLE_BYTES} bytes"))
+}
+
+/// Whether a document may have `metadata`; else what is wrong with them.
+pub(super) fn metadata(metadata: &HashMap<String, String>) -> Result<(), String> {
+    let fits = |(key, value): (&String, &String)| {
+        (1..=MAX_METADATA_KEY_BYTES).contains(&key.len()) && value.len() <= MAX_METADATA_VALUE_BYTES
+    };
+    if metadata.len() <= MAX_METADATA && metadata.iter().all(fits) {
+        return Ok(());
+    }
+    Err(format!(
+        "must have at most {MAX_METADATA} entries, keys of 1 to {MAX_METADATA_KEY_BYTES} bytes and values of at \
+         most {MAX_METADATA_VALUE_BYTES}"
+    ))
+}
+
+/// How a stored text of type `mime` is read; else what is wrong with it.
+pub(super) fn format(mime: &str) -> Result<Format, String> {
+    match Media::of(mime) {
+        Some(Media::Verbatim(format)) => Ok(format),
+        _ => Err(format!("{mime:?} is not plain text, Markdown or source code")),
+    }
 }
 
 fn policy(policy: v1::CompressionPolicy, question: &str) -> Result<Policy, ApiError> {

@@ -11,8 +11,14 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthReporter;
 
 /// The server as a whole, and each service.
-pub(crate) const SERVICES: [&str; 5] =
-    ["", "pith.v1.Inference", "pith.v1.Compression", "pith.v1.Embeddings", "pith.v1.Models"];
+pub(crate) const SERVICES: [&str; 6] = [
+    "",
+    "pith.v1.Inference",
+    "pith.v1.Compression",
+    "pith.v1.Documents",
+    "pith.v1.Embeddings",
+    "pith.v1.Models",
+];
 /// How often the engine is asked whether it works.
 const INTERVAL: Duration = Duration::from_millis(500);
 

@@ -83,6 +83,8 @@ fn flags(model: &str) -> Table {
     Table::from_iter([
         ("listen".to_owned(), section("grpc", "127.0.0.1:0")),
         ("model".to_owned(), section("name", model)),
+        // Nothing is kept, and a server of the same user keeps its own.
+        ("store".to_owned(), section("dir", "off")),
     ])
 }
 

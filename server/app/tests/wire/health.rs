@@ -8,8 +8,14 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-const SERVICES: [&str; 5] =
-    ["", "pith.v1.Inference", "pith.v1.Compression", "pith.v1.Embeddings", "pith.v1.Models"];
+const SERVICES: [&str; 6] = [
+    "",
+    "pith.v1.Inference",
+    "pith.v1.Compression",
+    "pith.v1.Documents",
+    "pith.v1.Embeddings",
+    "pith.v1.Models",
+];
 
 async fn statuses(endpoint: String) -> Vec<ServingStatus> {
     let mut client = HealthClient::new(channel(endpoint).await);

@@ -8,6 +8,7 @@ mod support;
 mod auth;
 mod bad_input;
 mod deadline;
+mod documents;
 mod drain;
 mod dry_run;
 mod embeddings;

@@ -97,6 +97,12 @@ pub(crate) fn content_terms(text: &str) -> impl Iterator<Item = Term> {
         .map(|occurrence| occurrence.term)
 }
 
+/// The terms of `text` worth searching for, in order, each as a number: the same on every machine and in every
+/// release.
+pub fn terms(text: &str) -> impl Iterator<Item = u64> {
+    content_terms(text).map(|term| term.0)
+}
+
 struct Reader {
     out: Vec<Occurrence>,
     /// Scratch for normal forms.

@@ -115,12 +115,13 @@ impl Scheduler {
     fn publish(&mut self, at: usize) {
         let size = self.blocks.block_size();
         let sequence = &mut self.running[at];
-        let Some(mut node) = sequence.node else { return };
+        let (Some(root), Some(mut node)) = (sequence.root, sequence.node) else { return };
         let known = sequence.computed.min(sequence.tokens.len());
         while (sequence.published + 1) * size <= known {
             let at = sequence.published;
             node = self.blocks.publish(
                 sequence.blocks[at],
+                root,
                 node,
                 &sequence.tokens[at * size..(at + 1) * size],
             );

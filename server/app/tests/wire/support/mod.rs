@@ -37,6 +37,7 @@ pub(crate) async fn begin_with(edit: impl FnOnce(&mut Config)) -> Server {
     config.context.embedder.clear();
     config.cpu.threads = 1;
     config.cpu.kv_mib = 64;
+    config.store.dir = folder.path().join("store").to_str().unwrap().to_owned();
     edit(&mut config);
     Server { running: boot::start(config).await.unwrap(), _folder: folder }
 }

@@ -1,0 +1,87 @@
+//! Where a request's documents are laid out: their texts fetched and read, and what earlier requests left to work with.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use pith_context::store::Store;
+use pith_context::{Document, Embedder, Prepared, PreparedCache, PreparedKey, Selections, Tools};
+use pith_proto::v1::OffsetUnit;
+
+use super::documents::sources;
+use super::status::ApiError;
+use super::validate::Sources;
+use super::{Api, hints, originals};
+use crate::language_model::Cancelled;
+
+/// What the server keeps for the context stage, over all requests.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    /// Documents made ready for questions.
+    pub(crate) prepared: Arc<PreparedCache>,
+    /// What turns of chats sent.
+    pub(crate) selections: Arc<dyn Selections>,
+}
+
+/// All that preparing a request needs beside the model, to be taken to the preparers' threads.
+pub(super) struct Desk {
+    shared: Shared,
+    /// Set if the request has stored documents.
+    store: Option<Store>,
+    embedder: Option<Arc<dyn Embedder>>,
+}
+
+/// What one request may use.
+#[derive(Clone, Copy)]
+pub(super) struct Means<'a> {
+    pub(super) tools: Tools<'a>,
+    pub(super) selections: &'a dyn Selections,
+}
+
+impl Api {
+    /// The desk of a request with these `sources`.
+    pub(super) fn desk(&self, sources: &Sources) -> Result<Desk, ApiError> {
+        Ok(Desk {
+            shared: self.shared.clone(),
+            store: self.store_for(sources)?,
+            embedder: self.serving.embedder(),
+        })
+    }
+}
+
+impl Desk {
+    /// Gives every document of `sources` its text and hints: from the store, from files, as it was sent. Blocks.
+    pub(super) fn read(
+        &self,
+        sources: &mut Sources,
+        tenant: &str,
+        unit: OffsetUnit,
+        deadline: Instant,
+        cancelled: &Cancelled,
+    ) -> Result<(), ApiError> {
+        sources::resolve(sources, self.store.as_ref(), tenant, |document, prepared| {
+            self.keep(tenant, document, prepared);
+        })?;
+        originals::read(sources, unit, deadline, cancelled)?;
+        hints::resolve(sources, unit)
+    }
+
+    /// For a request of `tenant`.
+    pub(super) fn means<'a>(&'a self, tenant: &'a str) -> Means<'a> {
+        let Shared { prepared, selections } = &self.shared;
+        let tools = Tools { embedder: self.embedder.as_deref(), cache: Some(prepared), tenant };
+        Means { tools, selections: &**selections }
+    }
+
+    /// Takes what was stored with `document` for as good as prepared just now, if it would come out the same.
+    fn keep(&self, tenant: &str, document: &Document, bytes: &[u8]) {
+        let maker = self.embedder.as_ref().map_or("", |embedder| embedder.identity());
+        let key = PreparedKey::new(tenant, document, maker);
+        if self.shared.prepared.get(&key).is_some() {
+            return;
+        }
+        let prepared = Prepared::decode(bytes, document).filter(|kept| kept.maker() == maker);
+        if let Some(prepared) = prepared {
+            self.shared.prepared.put(key, Arc::new(prepared));
+        }
+    }
+}
