@@ -5,6 +5,7 @@
 //! beside its ceiling in the same run.
 
 mod ceilings;
+mod encoder;
 mod summary;
 
 use std::time::SystemTime;
@@ -139,7 +140,7 @@ fn rows(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(kernels, ceilings::ceilings, matmul, attend, rows);
+criterion_group!(kernels, ceilings::ceilings, matmul, attend, rows, encoder::encoder);
 
 fn main() {
     let began = SystemTime::now();

@@ -112,5 +112,6 @@ fn parts(
         Part::Data(text.as_bytes()[start..end].to_vec())
     });
     let header = std::iter::once(Part::Header(header));
-    header.chain(data).map(|part| v1::PutDocumentRequest { part: Some(part) })
+    let end = std::iter::once(Part::End(v1::PutDocumentEnd {}));
+    header.chain(data).chain(end).map(|part| v1::PutDocumentRequest { part: Some(part) })
 }

@@ -17,13 +17,16 @@ pub fn bias_gelu(isa: Isa, pool: &Pool, x: &mut [f32], bias: &[f32]) -> Result<(
     let width = bias.len();
     assert!(x.len().is_multiple_of(width), "x is no whole number of rows");
     pool.chunks(x, SMALL.div_ceil(width) * width, |_, x| {
-        isa.vectorize(|| {
-            for row in x.chunks_exact_mut(width) {
-                for (x, &bias) in row.iter_mut().zip(bias) {
-                    *x = gelu(*x + bias);
+        isa.vectorize(
+            #[inline(always)]
+            || {
+                for row in x.chunks_exact_mut(width) {
+                    for (x, &bias) in row.iter_mut().zip(bias) {
+                        *x = gelu(*x + bias);
+                    }
                 }
-            }
-        });
+            },
+        );
     })
 }
 

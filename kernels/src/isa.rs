@@ -80,7 +80,7 @@ impl Isa {
     }
 
     /// Calls `body` compiled for this set's registers: plain loops in it become as wide as they are. What it calls
-    /// must be inlined into it (`#[inline(always)]`) to take part. Results are the same on every set: products and sums
+    /// must be inlined into it (`#[inline(always)]`) to take part, and so must `body` itself where it is long. Results are the same on every set: products and sums
     /// are fused only where `mul_add` says so.
     #[inline]
     pub fn vectorize<R>(self, body: impl FnOnce() -> R) -> R {

@@ -2,6 +2,8 @@
 //!
 //! Every step is the same on every instruction set, fused or not, and so are results.
 
+use crate::Isa;
+
 /// Sums that run side by side: two registers with AVX2, one with AVX-512.
 const LANES: usize = 16;
 
@@ -25,9 +27,42 @@ pub(crate) fn exp(x: f32) -> f32 {
     p * f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0f32.to_bits()))
 }
 
-/// Makes scores the weights `softmax(scale * scores)`. To be compiled inside `Isa::vectorize`.
+/// Makes the first `len` numbers of each row of `stride` scores the weights `softmax(scale * scores)`.
+///
+/// Not through `Isa::vectorize`: where a loop of this size is not inlined into it, each `mul_add` is a call.
+pub(crate) fn rows(isa: Isa, scores: &mut [f32], stride: usize, len: usize, scale: f32) {
+    #[inline(always)]
+    fn all(scores: &mut [f32], stride: usize, len: usize, scale: f32) {
+        // A loop, for a closure might not be inlined either.
+        for scores in scores.chunks_exact_mut(stride) {
+            row(&mut scores[..len], scale);
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2(scores: &mut [f32], stride: usize, len: usize, scale: f32) {
+            all(scores, stride, len, scale);
+        }
+        #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+        fn avx512(scores: &mut [f32], stride: usize, len: usize, scale: f32) {
+            all(scores, stride, len, scale);
+        }
+        if isa.avx512() {
+            // SAFETY: the machine has these.
+            return unsafe { avx512(scores, stride, len, scale) };
+        }
+        if isa.avx2() {
+            // SAFETY: as above.
+            return unsafe { avx2(scores, stride, len, scale) };
+        }
+    }
+    let _ = isa;
+    all(scores, stride, len, scale);
+}
+
 #[inline(always)]
-pub(crate) fn row(scores: &mut [f32], scale: f32) {
+fn row(scores: &mut [f32], scale: f32) {
     let mut largest = [f32::NEG_INFINITY; LANES];
     let (rows, tail) = scores.as_chunks::<LANES>();
     for row in rows {
@@ -56,7 +91,7 @@ pub(crate) fn row(scores: &mut [f32], scale: f32) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{exp, row};
+    use super::{exp, rows};
     use crate::Isa;
 
     #[test]
@@ -82,7 +117,8 @@ mod tests {
             let mut first: Option<Vec<f32>> = None;
             for isa in Isa::available() {
                 let mut weights = scores.clone();
-                isa.vectorize(|| row(&mut weights, scale));
+                let len = weights.len();
+                rows(isa, &mut weights, len, len, scale);
                 for (&weight, exact) in weights.iter().zip(&exact) {
                     prop_assert!((f64::from(weight) - exact / sum).abs() < 4e-6, "{weight} {exact}");
                 }

@@ -133,7 +133,10 @@ impl Part<'_> {
         SCRATCH.with_borrow_mut(|Scratch { keys, scores }| {
             keys.resize(padded * dim, 0.0);
             scores.resize(ROWS * padded, 0.0);
-            self.isa.vectorize(|| self.turn_keys(keys));
+            self.isa.vectorize(
+                #[inline(always)]
+                || self.turn_keys(keys),
+            );
             for first in (0..length).step_by(ROWS) {
                 let rows = ROWS.min(length - first);
                 let queries = self.vector(self.rows.start + first, 0).as_ptr();
@@ -154,12 +157,8 @@ impl Part<'_> {
                         );
                     }
                 }
-                let scale = self.shape.scale;
-                self.isa.vectorize(|| {
-                    for row in scores.chunks_exact_mut(padded).take(rows) {
-                        softmax::row(&mut row[..length], scale);
-                    }
-                });
+                let weighed = &mut scores[..rows * padded];
+                softmax::rows(self.isa, weighed, padded, length, self.shape.scale);
                 for at in (0..dim).step_by(WIDTH) {
                     let values = self.vector(self.rows.start, 2)[at..].as_ptr();
                     let to = (self.rows.start + first) * width + self.head * dim + at;

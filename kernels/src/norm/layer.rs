@@ -68,12 +68,15 @@ fn rows(
     assert!(x.len().is_multiple_of(width), "x is no whole number of rows");
     let height = rows_per_task(width);
     pool.chunks(x, height * width, |task, x| {
-        isa.vectorize(|| {
-            for (row, x) in (task * height..).zip(x.chunks_exact_mut(width)) {
-                before(row, x);
-                if isa.avx2() { wide(x, norm) } else { scalar(x, norm) }
-            }
-        });
+        isa.vectorize(
+            #[inline(always)]
+            || {
+                for (row, x) in (task * height..).zip(x.chunks_exact_mut(width)) {
+                    before(row, x);
+                    if isa.avx2() { wide(x, norm) } else { scalar(x, norm) }
+                }
+            },
+        );
     })
 }
 

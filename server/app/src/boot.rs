@@ -168,6 +168,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         shared: Shared {
             prepared: Arc::new(PreparedCache::new(PREPARED_BYTES)),
             selections: Arc::new(RecentSelections::new(SELECTIONS.0, SELECTIONS.1)),
+            counts: Arc::default(),
         },
         embedders: Preparers::new(prepare_threads),
         stored,

@@ -13,10 +13,12 @@ use pith_model::template::{Message, TemplateError};
 use pith_model::tokenizer::{Special, TokenSpan};
 use pith_model::{ModelFile, Tokenizer};
 
+mod counts;
 mod layout;
 mod spans;
 mod stretch;
 
+pub use counts::{Counting, TokenCounts};
 use layout::{Layout, Piece};
 pub use spans::{SpanMap, Standing};
 use stretch::Stretch;
@@ -71,6 +73,7 @@ pub struct Frame<'a> {
     tokenizer: &'a Tokenizer,
     parts: Vec<Part>,
     special: Special,
+    counting: Option<Counting<'a>>,
 }
 
 /// A prompt ready for the engine.
@@ -107,7 +110,7 @@ impl<'a> Frame<'a> {
                 let special = if *parse_control { Special::Parse } else { Special::Plain };
                 let bos = bos(tokenizer, Some(text)).into_iter();
                 let parts = bos.chain([Part::Text(Stretch::of(text))]);
-                return Ok(Self { tokenizer, parts: parts.collect(), special });
+                return Ok(Self { tokenizer, parts: parts.collect(), special, counting: None });
             }
             Input::Chat(messages) => messages,
         };
@@ -130,7 +133,13 @@ impl<'a> Frame<'a> {
         {
             parts.splice(0..0, bos(tokenizer, None));
         }
-        Ok(Self { tokenizer, parts, special: Special::Plain })
+        Ok(Self { tokenizer, parts, special: Special::Plain, counting: None })
+    }
+
+    /// Keeps counts of long texts in `counting`, and uses those that are there.
+    #[must_use]
+    pub fn counting(self, counting: Counting<'a>) -> Self {
+        Self { counting: Some(counting), ..self }
     }
 
     /// Tokens of the prompt with `contexts` in it, at most one for a message.
@@ -139,7 +148,10 @@ impl<'a> Frame<'a> {
         let tokens = |part: &Part| match part {
             Part::Control(_) => 1,
             Part::Text(stretch) => {
-                stretch.count(contexts, |text| self.tokenizer.encode(text, self.special).len())
+                stretch.count(contexts, |text| match (&self.counting, self.special) {
+                    (Some(counting), Special::Plain) => counting.count(self.tokenizer, text),
+                    _ => self.tokenizer.encode(text, self.special).len(),
+                })
             }
         };
         self.parts.iter().map(tokens).sum()
@@ -185,7 +197,7 @@ impl<'a> Frame<'a> {
     /// Tokens of `text` by itself.
     #[must_use]
     pub fn count_alone(&self, text: &str) -> usize {
-        self.tokenizer.encode(text, Special::Plain).len()
+        self.tokenizer.count(text)
     }
 }
 

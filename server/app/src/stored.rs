@@ -15,8 +15,8 @@ pub(crate) struct Stored(Result<Store, Arc<str>>);
 impl Stored {
     /// Opens the store that `settings` name. Blocks.
     ///
-    /// A folder that is named must open. The usual one may be taken by another server of this user or may not be writable; then
-    /// the server goes on without stored documents, and calls about them say why.
+    /// A folder that is named must open. The usual one may be taken by another server of this user or may not be
+    /// writable; then the server goes on without stored documents, and calls about them say why.
     pub(crate) fn open(settings: &config::Store) -> anyhow::Result<Self> {
         let limits = Limits {
             document_bytes: (settings.max_document_mib as u64) << 20,

@@ -131,6 +131,9 @@ pub(crate) fn verbatim(
     Ok(request.whole(everything, prompt_tokens, tokens_before, times, reason))
 }
 
+/// Every document prepared, and the question's vector if all of them have vectors.
+type Ready = (Vec<Arc<Prepared>>, Option<Vec<f32>>);
+
 /// What every stage looks at.
 struct Request<'a> {
     documents: &'a [Document],
@@ -258,7 +261,7 @@ impl Request<'_> {
         &self,
         times: &mut StageTimes,
         warnings: &mut Vec<String>,
-    ) -> Result<(Vec<Arc<Prepared>>, Option<Vec<f32>>), ContextError> {
+    ) -> Result<Ready, ContextError> {
         let wanted = self.policy.dense_weight != Some(0.0);
         let Some(embedder) = self.tools.embedder.filter(|_| wanted) else {
             if wanted {

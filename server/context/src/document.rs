@@ -30,7 +30,7 @@ pub struct Document {
     pub text: String,
     /// How `text` is to be read.
     pub format: Format,
-    /// What `text` is made of, where that is known ([`extract`](crate::extract) knows it): in order, not overlapping,
+    /// What `text` is made of, where that is known ([`extract()`](crate::extract()) knows it): in order, not overlapping,
     /// leaving out nothing but white space. `format` is not looked at then. `None`: it is read off the text.
     pub elements: Option<Arc<[Element]>>,
     /// The caller's notes. Neither indexed nor shown to the model.

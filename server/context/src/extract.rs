@@ -11,6 +11,8 @@ mod media;
 mod origin;
 mod pdf;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

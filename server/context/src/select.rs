@@ -289,8 +289,13 @@ fn by_rank(plan: &Plan, share: &[f32], near: Option<&Nearness>) -> Vec<f32> {
         let Some(signal) = signal.filter(|_| weight > 0.0) else { continue };
         let mut order: Vec<usize> = (0..signal.len()).collect();
         order.sort_by(|&a, &b| signal[b].total_cmp(&signal[a]).then(a.cmp(&b)));
-        for (rank, unit) in order.into_iter().enumerate() {
-            values[unit] += weight / (RANK_OFFSET + 1.0 + rank as f32);
+        // Equals share the rank of the first of them: where no word matches, words have no say.
+        let mut shared = 0;
+        for (rank, &unit) in order.iter().enumerate() {
+            if signal[unit] != signal[order[shared]] {
+                shared = rank;
+            }
+            values[unit] += weight / (RANK_OFFSET + 1.0 + shared as f32);
         }
     }
     // To the scale of the other fusion, in which emphasis counts.

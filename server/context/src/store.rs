@@ -9,19 +9,19 @@
 //! ```
 //!
 //! Every change is one transaction of the database (`change`): after a crash at any moment the store holds what was
-//! last acknowledged, and files that no transaction knows go when it is opened. Everything is kept by tenant, and hashes are salted with a secret
-//! of the tenant, so that equal contents of two tenants have nothing in common. [`Store::check`] walks through everything.
+//! last acknowledged, and files that no transaction knows go when it is opened. Everything is kept by tenant, and
+//! hashes are salted with a secret of the tenant, so that equal contents of two tenants have nothing in common.
+//! [`Store::check`] walks through everything.
 //!
-//! Deleting a document removes its files, and with them its words and vectors. What the database held of it (its id, hashes of its
-//! terms, selections) stands in freed pages until they are used again.
+//! Deleting a document removes its files, and with them its words and vectors. What the database held of it (its
+//! id, hashes of its terms, selections) stands in freed pages until they are used again.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
-use redb::{Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _};
+use redb::{ReadTransaction, ReadableDatabase as _};
 
 mod change;
 mod check;
@@ -34,6 +34,7 @@ mod error;
 mod postings;
 mod search;
 mod selections;
+mod state;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -41,7 +42,7 @@ mod texts;
 mod upload;
 mod vectors;
 
-use change::{Change, Files};
+use change::Change;
 pub use check::Census;
 use disk::Disk;
 pub use document::{
@@ -49,9 +50,9 @@ pub use document::{
 };
 pub use error::StoreError;
 pub use search::{FusionWeights, Hit, MAX_HITS, Query};
-use tables::{SEGMENTS, SegmentRecord, TENANTS, Tenant, VERSIONS, VersionRecord};
+use state::State;
+use tables::{TENANTS, Tenant, VERSIONS, VersionRecord};
 pub use upload::Upload;
-use vectors::Segment;
 
 /// The file that is locked.
 const LOCK: &str = "lock";
@@ -91,17 +92,6 @@ impl Default for Limits {
     }
 }
 
-/// A tenant's segments by number.
-type Segments = BTreeMap<u64, Arc<Segment>>;
-
-/// What is open.
-#[derive(Debug)]
-struct State {
-    database: Database,
-    /// Vectors by tenant. A search takes its own copy of the map's handles and holds no lock.
-    vectors: RwLock<HashMap<u32, Segments>>,
-}
-
 #[derive(Debug)]
 struct Inner {
     disk: Disk,
@@ -125,8 +115,8 @@ impl Store {
     /// Opens the store in `folder`, which is made if need be, and takes back what a crash left unfinished.
     ///
     /// # Errors
-    /// [`StoreError::InUse`], [`StoreError::Schema`], [`StoreError::Corrupt`] and failures of the disk. A folder that holds other
-    /// things and no store is refused.
+    /// [`StoreError::InUse`], [`StoreError::Schema`], [`StoreError::Corrupt`] and failures of the disk. A folder
+    /// that holds other things and no store is refused.
     pub fn open(folder: &Path, limits: Limits) -> Result<Self, StoreError> {
         Self::open_on(Disk::new(folder), limits)
     }
@@ -282,8 +272,8 @@ impl Store {
         }
     }
 
-    /// A page of the documents whose ids begin with `prefix`, in order of their ids, from `from` (a [`Page::next`]) on. At
-    /// most `count` and [`MAX_PAGE`].
+    /// A page of the documents whose ids begin with `prefix`, in order of their ids, from `from` (a [`Page::next`])
+    /// on. At most `count` and [`MAX_PAGE`].
     ///
     /// # Errors
     /// [`StoreError`].
@@ -332,12 +322,12 @@ impl Store {
         Ok(page)
     }
 
-    /// Removes every version of `id` and all that came of them. Gives the contents that no document holds any more, to be
-    /// purged from caches; `None` if there is no such document.
+    /// Removes every version of `id` and all that came of them. Gives the contents that no document holds any more,
+    /// to be purged from caches; `None` if there is no such document.
     ///
     /// # Errors
-    /// [`StoreError`]. A file that cannot be removed is named; the document is gone nevertheless, and the file goes when the
-    /// store is opened.
+    /// [`StoreError`]. A file that cannot be removed is named; the document is gone nevertheless, and the file goes
+    /// when the store is opened.
     pub fn delete(&self, tenant: &str, id: &str) -> Result<Option<Vec<ContentHash>>, StoreError> {
         let work = |change: &mut Change<'_>| {
             let number = change.tenant.number;
@@ -412,76 +402,6 @@ impl Store {
     }
 }
 
-impl State {
-    /// Opens what is in the folder and removes what no transaction knows.
-    fn open(disk: &Disk) -> Result<Self, StoreError> {
-        let database = database::open(disk)?;
-        for folder in [texts::FOLDER, vectors::FOLDER, upload::FOLDER] {
-            disk.create_folder(Path::new(folder))?;
-        }
-        let read = database.begin_read()?;
-        let mut files = HashSet::new();
-        for entry in read.open_table(VERSIONS)?.iter()? {
-            let (key, record) = entry?;
-            files.insert(texts::file(key.value().0, VersionRecord::decode(record.value())?.file));
-        }
-        let mut vectors: HashMap<u32, Segments> = HashMap::new();
-        for entry in read.open_table(SEGMENTS)?.iter()? {
-            let (key, record) = entry?;
-            let (tenant, number) = key.value();
-            let name = vectors::file(tenant, number);
-            let segment =
-                Segment::read(disk, &name, &SegmentRecord::decode(record.value())?, true)?;
-            vectors.entry(tenant).or_default().insert(number, Arc::new(segment));
-            files.insert(name);
-        }
-        for name in orphans(disk, &files)? {
-            disk.remove(&name)?;
-        }
-        Ok(Self { database, vectors: RwLock::new(vectors) })
-    }
-
-    /// See [`Store::change_and_purge`]. `survived` becomes false where nobody knows what is committed.
-    fn change<T>(
-        &self,
-        disk: &Disk,
-        tenant: &str,
-        work: impl FnOnce(&mut Change<'_>) -> Result<Option<T>, StoreError>,
-        survived: &mut bool,
-    ) -> Result<Option<(T, Vec<ContentHash>)>, StoreError> {
-        let write = database::begin_write(&self.database)?;
-        let record = Change::tenant(&write, tenant)?;
-        let segments = self.segments(record.number);
-        let mut change = Change {
-            write: &write,
-            tenant: record,
-            segments,
-            files: Files::new(disk.clone()),
-            purged: Vec::new(),
-        };
-        let Some(done) = work(&mut change)? else { return Ok(None) };
-        let Change { tenant: record, segments, mut files, purged, .. } = change;
-        write.open_table(TENANTS)?.insert(tenant, record.encode().as_slice())?;
-        let committed = write.commit();
-        files.keep();
-        if let Err(error) = committed {
-            *survived = false;
-            return Err(error.into());
-        }
-        let mut vectors = self.vectors.write().unwrap_or_else(PoisonError::into_inner);
-        vectors.insert(record.number, segments);
-        drop(vectors);
-        files.sweep()?;
-        Ok(Some((done, purged)))
-    }
-
-    /// A tenant's vectors as they are now.
-    fn segments(&self, tenant: u32) -> Segments {
-        let vectors = self.vectors.read().unwrap_or_else(PoisonError::into_inner);
-        vectors.get(&tenant).cloned().unwrap_or_default()
-    }
-}
-
 /// Every version of a document, oldest first.
 fn versions(
     versions: &impl redb::ReadableTable<(u32, &'static str, u64), &'static [u8]>,
@@ -493,22 +413,6 @@ fn versions(
         let (key, record) = entry?;
         found.push((key.value().2, VersionRecord::decode(record.value())?));
     }
-    Ok(found)
-}
-
-/// Files named as the store names them that are not among `known`.
-fn orphans(
-    disk: &Disk,
-    known: &HashSet<std::path::PathBuf>,
-) -> Result<Vec<std::path::PathBuf>, StoreError> {
-    let mut found = disk.list(Path::new(vectors::FOLDER))?;
-    found.retain(|name| vectors::is_ours(name));
-    for folder in disk.list(Path::new(texts::FOLDER))? {
-        if texts::is_ours(&folder) {
-            found.extend(disk.list(&folder)?.into_iter().filter(|name| texts::is_ours(name)));
-        }
-    }
-    found.retain(|name| !known.contains(name));
     Ok(found)
 }
 

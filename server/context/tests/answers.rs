@@ -1,13 +1,16 @@
 //! A small set of texts and questions of our own: the sentence that answers is kept, at every budget.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/letters.rs"]
+mod letters;
 mod support;
 
+use letters::Letters;
 use pith_context::{
     Budget, Citer, ContextError, Document, Embedder, Format, Fusion, Hint, HintKind, Tools,
     compress,
 };
-use support::{Letters, Runs, document, retrieve};
+use support::{Runs, document, retrieve};
 
 const QUESTIONS: &[(&str, &str)] = &[
     ("When was the viaduct over the Sela finished?", "autumn of 1884"),

@@ -2,7 +2,7 @@
 
 mod support;
 
-use pith_context::{Budget, Citation, Citer, Document, Format, Packed, compress};
+use pith_context::{Budget, Citation, Citer, Document, Format, Packed, Tools, compress};
 use proptest::prelude::*;
 use support::{Runs, document, retrieve};
 
@@ -90,7 +90,7 @@ proptest! {
         budgets in (20..400_u32, 20..400_u32),
     ) {
         let chosen = |query: &str, tokens| {
-            compress(&documents, &retrieve(query, Budget::Tokens(tokens)), None, &Runs { honesty: 10 })
+            compress(&documents, &retrieve(query, Budget::Tokens(tokens)), None, &Runs { honesty: 10 }, Tools::default())
         };
         // Two turns, as they come; what both keep is there twice.
         let (Ok(first), Ok(second)) = (chosen("Who built the bridge?", budgets.0), chosen("What fell?", budgets.1)) else {
@@ -131,7 +131,9 @@ fn any_turns_passages_may_be_cited() {
     let chosen = |query: &str| {
         let policy =
             pith_context::Policy { top_k: Some(1), ..retrieve(query, Budget::Tokens(200)) };
-        compress(&documents, &policy, None, &Runs { honesty: 10 }).unwrap().context
+        compress(&documents, &policy, None, &Runs { honesty: 10 }, Tools::default())
+            .unwrap()
+            .context
     };
     let turns = [chosen("When was the tower built?"), chosen("What does the mill grind?")];
     let citer = Citer::over(&documents, &turns, &[]);

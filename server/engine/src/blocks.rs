@@ -167,8 +167,8 @@ impl Blocks {
         node
     }
 
-    /// Forgets every prefix published under the root of `seed`, which will have another. Blocks nobody holds are free at once,
-    /// held ones when they are released. Gives the old root, if there was one.
+    /// Forgets every prefix published under the root of `seed`, which will have another. Blocks nobody holds are
+    /// free at once, held ones when they are released. Gives the old root, if there was one.
     pub fn forget(&mut self, seed: &str) -> Option<NodeId> {
         let (root, blocks) = self.prefix.forget(seed)?;
         for id in blocks {

@@ -16,7 +16,7 @@ use forward::Forward;
 use weights::Weights;
 
 /// Most rows (tokens) computed at once; a longer text is computed alone. Enough for the kernels to reuse what they
-/// unpack, and on two cores with AVX2 no pool job takes longer than two milliseconds.
+/// unpack, and on two cores with AVX2 the longest pool job takes some two milliseconds.
 pub const ROWS: usize = 256;
 
 /// Texts tokenised before the first of them is computed.
@@ -28,7 +28,7 @@ const TEXTS_AT_ONCE: usize = 4;
 /// How weights are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// As the file has them: the reference, four times the memory and a fifth of the speed.
+    /// As the file has them: the reference, in four times the memory and slower.
     Float,
     /// Eight bits, 32 neighbours sharing a scale; activations are rounded alike. Matrices whose rows are no multiple
     /// of 32 stay floats.

@@ -249,8 +249,9 @@ impl Engine {
         flag.inspect(|f| f.store(true, Ordering::Release)).is_some()
     }
 
-    /// Drops every cached prefix of `tenant`: no request submitted after this finds one from before, and none that is live now
-    /// leaves any. All of them go, for blocks do not know which text their tokens came from. Blocks while the inbox is full.
+    /// Drops every cached prefix of `tenant`: no request submitted after this finds one from before, and none that
+    /// is live now leaves any. All of them go, for blocks do not know which text their tokens came from. Blocks
+    /// while the inbox is full.
     pub fn forget(&self, tenant: &str) {
         // An engine that has ended holds nothing.
         drop(self.0.inbox.send(Message::Forget(tenant.into())));

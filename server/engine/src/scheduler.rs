@@ -150,8 +150,8 @@ impl Scheduler {
         self.blocks.root(tenant)
     }
 
-    /// Forgets what is cached for a tenant. Its sequences that are here already neither use nor publish prefixes any more, so that
-    /// what is to be forgotten does not come back with them.
+    /// Forgets what is cached for a tenant. Its sequences that are here already neither use nor publish prefixes
+    /// any more, so that what is to be forgotten does not come back with them.
     pub fn forget(&mut self, tenant: &str) {
         let Some(root) = self.blocks.forget(tenant) else { return };
         for sequence in self.waiting.iter_mut().chain(&mut self.running) {

@@ -63,6 +63,8 @@ pub struct Tokenizer {
     bos: Option<u32>,
     add_bos: bool,
     end_tokens: Vec<u32>,
+    /// Whether [`Self::seam`] may find any.
+    seams: bool,
 }
 
 /// Control tokens that end a turn in the chat formats in use, where the file does not name them.
@@ -118,6 +120,13 @@ impl Tokenizer {
         end_tokens.sort_unstable();
         end_tokens.dedup();
         let specials = Specials::new(&vocab, &kinds);
+        // A token that text spells literally, spaces and all, would reach over seams.
+        let literal = vocab.tokens.iter().zip(&kinds).filter(|(_, k)| **k == Kind::UserDefined);
+        let seams = literal.into_iter().all(|(token, _)| !token.contains(' '))
+            && match &model {
+                Model::Bpe(_) => true,
+                Model::Spm(spm) => spm.merges_words_apart(),
+            };
         let add_bos = vocab.add_bos.unwrap_or(default_bos);
         Ok(Self {
             model,
@@ -130,6 +139,7 @@ impl Tokenizer {
             bos: vocab.bos,
             add_bos,
             end_tokens,
+            seams,
         })
     }
 
@@ -150,9 +160,50 @@ impl Tokenizer {
         spans
     }
 
+    /// The first seam of ordinary `text` at or after byte `from`: a place where it may be cut, such that its tokens are those
+    /// of the part before, and then those of the part after, counted by [`Self::count_rest`]. It lies between a letter,
+    /// digit or mark and a space before a letter; all rules of words agree on those.
+    pub fn seam(&self, text: &str, from: usize) -> Option<usize> {
+        if !self.seams {
+            return None;
+        }
+        let bytes = text.as_bytes();
+        let ends = |byte: u8| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b',' | b';' | b'?' | b'!')
+        };
+        let seam = |at: &usize| {
+            bytes[*at] == b' ' && ends(bytes[at - 1]) && bytes[at + 1].is_ascii_alphabetic()
+        };
+        (from.max(1)..bytes.len().saturating_sub(1)).find(seam)
+    }
+
+    /// Number of tokens of ordinary `text` that follows other text at a [seam](Self::seam).
+    pub fn count_rest(&self, text: &str) -> usize {
+        let mut count = 0;
+        self.run_on(text, Special::Plain, false, &mut |_, _, _| count += 1);
+        count
+    }
+
+    /// Number of tokens of ordinary `text`, as many as [`Self::encode`] gives.
+    pub fn count(&self, text: &str) -> usize {
+        let mut count = 0;
+        self.run(text, Special::Plain, &mut |_, _, _| count += 1);
+        count
+    }
+
     fn run(&self, text: &str, special: Special, emit: &mut impl FnMut(u32, usize, usize)) {
+        self.run_on(text, special, true, emit);
+    }
+
+    /// `begins`: nothing comes before `text`.
+    fn run_on(
+        &self,
+        text: &str,
+        special: Special,
+        mut begins: bool,
+        emit: &mut impl FnMut(u32, usize, usize),
+    ) {
         let mut merger = Merger::default();
-        let mut begins = true;
         for fragment in self.specials.partition(text, special == Special::Parse) {
             let special::Fragment { start, end, id } = fragment;
             if let Some(id) = id {

@@ -12,6 +12,7 @@ use super::status::ApiError;
 use super::validate::Sources;
 use super::{Api, hints, originals};
 use crate::language_model::Cancelled;
+use crate::prompt::TokenCounts;
 
 /// What the server keeps for the context stage, over all requests.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub(crate) struct Shared {
     pub(crate) prepared: Arc<PreparedCache>,
     /// What turns of chats sent.
     pub(crate) selections: Arc<dyn Selections>,
+    /// Tokens of what was counted before.
+    pub(crate) counts: Arc<TokenCounts>,
 }
 
 /// All that preparing a request needs beside the model, to be taken to the preparers' threads.
@@ -35,6 +38,7 @@ pub(super) struct Desk {
 pub(super) struct Means<'a> {
     pub(super) tools: Tools<'a>,
     pub(super) selections: &'a dyn Selections,
+    pub(super) counts: &'a TokenCounts,
 }
 
 impl Api {
@@ -67,9 +71,9 @@ impl Desk {
 
     /// For a request of `tenant`.
     pub(super) fn means<'a>(&'a self, tenant: &'a str) -> Means<'a> {
-        let Shared { prepared, selections } = &self.shared;
+        let Shared { prepared, selections, counts } = &self.shared;
         let tools = Tools { embedder: self.embedder.as_deref(), cache: Some(prepared), tenant };
-        Means { tools, selections: &**selections }
+        Means { tools, selections: &**selections, counts }
     }
 
     /// Takes what was stored with `document` for as good as prepared just now, if it would come out the same.

@@ -70,9 +70,15 @@ impl Api {
             self.preparers.run(move |_| Ok(store.begin(&tenant, &id)?)).await?
         };
         let mut gathered = Vec::new();
-        while let Some(message) = parts.message().await? {
-            let Some(Part::Data(data)) = message.part else {
-                return Err(ApiError::field("header", "must come once").into());
+        loop {
+            // A call that its caller cancels can look like one that has ended: only the word itself is one.
+            let data = match parts.message().await?.and_then(|message| message.part) {
+                Some(Part::Data(data)) => data,
+                Some(Part::End(_)) => break,
+                Some(Part::Header(_)) => {
+                    return Err(ApiError::field("header", "must come once").into());
+                }
+                None => return Err(ApiError::field("end", "must come last").into()),
             };
             gathered.extend_from_slice(&data);
             if gathered.len() >= WRITE_BYTES {

@@ -21,7 +21,7 @@ use super::status::ApiError;
 use super::validate::{Job, Sources};
 use crate::boot::Served;
 use crate::language_model::{Cancelled, Counting};
-use crate::prompt::{Encoded, Frame, Input, Placed, SpanMap};
+use crate::prompt::{self, Encoded, Frame, Input, Placed, SpanMap};
 
 /// Tokens an answer may have if the request does not say.
 const DEFAULT_MAX_TOKENS: usize = 512;
@@ -181,7 +181,10 @@ fn build(
 ) -> Result<Made, ApiError> {
     let clock = Instant::now();
     let Sources { documents, policy, .. } = sources;
-    let frame = Frame::new(&served.file, input)?;
+    let Means { tools, selections, counts } = means;
+    let model = served.file.fingerprint();
+    let counting = prompt::Counting { counts, tenant: tools.tenant, model };
+    let frame = Frame::new(&served.file, input)?.counting(counting);
     let template = clock.elapsed().as_secs_f64();
     let messages: &[Message] = match input {
         Input::Chat(messages) => messages,
@@ -189,7 +192,6 @@ fn build(
     };
     let question = messages.len().checked_sub(1).filter(|_| !documents.is_empty());
     let counting = Counting { frame: &frame, question, cancelled, deadline };
-    let Means { tools, selections } = means;
     let (contexts, report, sticky) = match sources.sticky && question.is_some() {
         true => {
             let messages: Vec<(&str, &str)> =

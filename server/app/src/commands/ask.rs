@@ -110,7 +110,8 @@ async fn answer(
     }
 }
 
-/// A file as a document named by its path. What is not UTF-8 is the server's to read.
+/// A file as a document named by its path. What is not UTF-8 is the server's to read; that it can is tried here, before
+/// a model is fetched.
 fn read(file: &str) -> Result<v1::Document, Failure> {
     let cannot = |error: io::Error| {
         let failure = Failure::new(format!("cannot read {file}: {error}"));
@@ -135,11 +136,16 @@ fn read(file: &str) -> Result<v1::Document, Failure> {
     }
     let mime = mime_of(file);
     let known = v1::Document { id: file.to_owned(), mime: mime.to_owned(), ..Default::default() };
-    Ok(match String::from_utf8(bytes) {
-        Ok(text) if mime != PDF => v1::Document { text, ..known },
-        Ok(text) => v1::Document { blob: text.into_bytes(), ..known },
-        Err(error) => v1::Document { blob: error.into_bytes(), ..known },
-    })
+    let blob = match String::from_utf8(bytes) {
+        Ok(text) if mime != PDF => return Ok(v1::Document { text, ..known }),
+        Ok(text) => text.into_bytes(),
+        Err(error) => error.into_bytes(),
+    };
+    pith_context::extract(&blob, mime, &mut || true).map_err(|error| {
+        Failure::new(format!("cannot read {file}: {error}"))
+            .hint("the file must be UTF-8 text, HTML or a PDF with text in it")
+    })?;
+    Ok(v1::Document { blob, ..known })
 }
 
 /// What a file is, by the end of its name; text if that says nothing.
@@ -184,10 +190,16 @@ mod tests {
             std::fs::write(&path, bytes).expect("a file");
             read(path.to_str().expect("a path")).expect("a document")
         };
-        let pdf = file("a.pdf", b"%PDF-1.4");
-        assert_eq!((pdf.text.as_str(), pdf.blob.as_slice()), ("", &b"%PDF-1.4"[..]));
-        let latin = file("a.html", b"caf\xe9");
-        assert_eq!((latin.text.as_str(), latin.blob.as_slice()), ("", &b"caf\xe9"[..]));
+        let page = b"%PDF-1.4 1 0 obj <</Pages 2 0 R>> 2 0 obj <</Kids [3 0 R]>> 3 0 obj \
+            <</Contents 4 0 R /Resources <</Font <</F 5 0 R>>>>>> 4 0 obj <<>> stream\n\
+            BT /F 9 Tf (text) Tj ET endstream 5 0 obj <<>> trailer <</Root 1 0 R>>";
+        let pdf = file("a.pdf", page);
+        assert_eq!((pdf.text.as_str(), pdf.blob.as_slice()), ("", &page[..]));
+        let latin = file("a.html", b"<meta charset=latin1>caf\xe9");
+        assert_eq!(
+            (latin.text.as_str(), latin.blob.as_slice()),
+            ("", &b"<meta charset=latin1>caf\xe9"[..])
+        );
         assert_eq!(file("a.html", b"<p>x").text, "<p>x");
     }
 }

@@ -6,7 +6,7 @@ use pith_model::EncoderFile;
 use pith_server::hub::Hub;
 use serde::Deserialize;
 
-/// Largest cosine distance from the reference. Seen: SEEN.
+/// Largest cosine distance from the reference. Seen: 2.1e-3, of a single full stop.
 const DISTANCE: f32 = 1e-2;
 
 #[derive(Deserialize)]

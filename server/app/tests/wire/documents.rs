@@ -73,7 +73,7 @@ async fn a_document_is_put_listed_read_found_and_deleted() {
     assert_eq!(ids(&client).await, ["guide", "other"]);
     let list = v1::ListDocumentsRequest { page_size: 1, ..Default::default() };
     let first = client.list_documents(list.clone()).await.unwrap();
-    assert_eq!(first.documents, [document.clone()]);
+    assert_eq!(first.documents, std::slice::from_ref(&document));
     let page_token = first.next_page_token;
     let second =
         client.list_documents(v1::ListDocumentsRequest { page_token, ..list }).await.unwrap();
@@ -268,8 +268,11 @@ async fn uploads_are_bounded_and_those_that_break_off_leave_nothing() {
     let mut raw =
         v1::documents_client::DocumentsClient::new(channel(server.running.endpoint()).await);
     let message = |part| v1::PutDocumentRequest { part: Some(part) };
+    let end = Part::End(v1::PutDocumentEnd {});
     let cases = [
-        (vec![Part::Header(header("x")), Part::Data(b"ab\xff".to_vec())], "data"),
+        (vec![Part::Header(header("x")), Part::Data(b"ab\xff".to_vec()), end.clone()], "data"),
+        (vec![Part::Header(header("x")), Part::Data(b"not whole".to_vec())], "end"),
+        (vec![Part::Header(header("x")), end.clone()], "data"),
         (vec![Part::Data(b"first".to_vec())], "header"),
         (vec![Part::Header(header("x")), Part::Header(header("x"))], "header"),
         (vec![], "header"),

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::support::{Server, begin_with, canary, framed, raw_call, rejection, serve, serve_with};
+use crate::support::{Server, begin_with, canary, framed, raw_call, rejection, serve_with};
 use pith_client::{Code, Retry, v1};
 use pith_server::config::{Config, Secret, Tenant};
 

@@ -109,7 +109,45 @@ async fn spans_of_a_page_lead_to_its_source_in_every_unit() {
     }
 }
 
-/// The tiny model says nothing that can be cited; that citing works is shown by making it repeat itself.
+/// The tiny model is made to say one word, which stands on the page with a tag inside.
+#[tokio::test]
+async fn citations_lead_to_the_source_of_the_page() {
+    let server = serve().await;
+    let client = server.client().await;
+    let the = v1::TokenizeRequest { text: "the".to_owned(), ..Default::default() };
+    let [the] = client.tokenize(the).await.unwrap().token_ids[..] else { panic!("several tokens") };
+    let source = "<p>Caf&eacute; 😀 one.</p><p>A word: the<b>the</b>the&#116;he.</p>";
+    let page = v1::Document { mime: "text/html".to_owned(), ..document("page", source) };
+    let answer = client
+        .generate_unary(v1::GenerateRequest {
+            documents: vec![page],
+            sampling: Some(v1::SamplingParams {
+                logit_bias: [(the, 100.0)].into(),
+                ..Default::default()
+            }),
+            output: Some(v1::OutputOptions {
+                cite: true,
+                with_extracted_text: true,
+                offset_unit: v1::OffsetUnit::Utf16.into(),
+                ..Default::default()
+            }),
+            ..request("Which word?", 4)
+        })
+        .await
+        .unwrap();
+    assert_eq!(answer.text, "thethethethe");
+    let text = &answer.report.unwrap().extracted[0].text;
+    let cited = &answer.citations[0].sources[0];
+    let span = cited.span.as_ref().unwrap();
+    assert_eq!(cited.cited_text, "A word: thethethethe.");
+    assert_eq!(cut(v1::OffsetUnit::Utf16, text, span.start, span.end), cited.cited_text);
+    let original = cited.original.unwrap();
+    assert_eq!(
+        cut(v1::OffsetUnit::Utf16, source, original.start, original.end),
+        "A word: the<b>the</b>the&#116;he."
+    );
+}
+
 #[tokio::test]
 async fn a_generation_reports_originals_and_the_text_only_if_asked() {
     let server = serve().await;
@@ -242,7 +280,7 @@ async fn deep_and_endless_files_are_read_in_time() {
     assert!(compressed.text.contains("42 metres"));
     assert!(clock.elapsed() < Duration::from_secs(10), "{:?}", clock.elapsed());
 
-    // Five megabytes of one word: whatever the model's tokenizer makes of it, the deadline holds.
+    // Five megabytes of one word.
     let word = "x".repeat(5 << 20);
     for mime in ["text/plain", "text/html", "text/x-source"] {
         let asked = v1::CompressRequest {

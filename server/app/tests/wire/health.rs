@@ -38,16 +38,22 @@ async fn a_warm_model_serves() {
         while watch.message().await.unwrap().unwrap().status() != ServingStatus::Serving {}
     };
     tokio::time::timeout(Duration::from_secs(5), turned).await.unwrap();
-    assert_eq!(statuses(server.running.endpoint()).await, [ServingStatus::Serving; 5]);
+    assert_eq!(statuses(server.running.endpoint()).await, [ServingStatus::Serving; SERVICES.len()]);
 }
 
 #[tokio::test]
 async fn until_then_it_does_not() {
     let server = begin_with(|config| config.model.name = "/nowhere/model.gguf".to_owned()).await;
-    assert_eq!(statuses(server.running.endpoint()).await, [ServingStatus::NotServing; 5]);
+    assert_eq!(
+        statuses(server.running.endpoint()).await,
+        [ServingStatus::NotServing; SERVICES.len()]
+    );
     let why = server.running.ready().await.unwrap_err();
     assert!(why.message.contains("/nowhere/model.gguf"), "{why:?}");
-    assert_eq!(statuses(server.running.endpoint()).await, [ServingStatus::NotServing; 5]);
+    assert_eq!(
+        statuses(server.running.endpoint()).await,
+        [ServingStatus::NotServing; SERVICES.len()]
+    );
     let refused = rejection(server.client().await.generate(request("What?", 2)).await);
     assert_eq!(refused.code, Code::Unavailable);
 }

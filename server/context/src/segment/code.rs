@@ -5,6 +5,9 @@
 //! `const TABLE = [`), deeper only what reads as a definition (`def foo(self):`, `void foo(int a) {`). Units are whole
 //! definitions where they are short enough, paragraphs of them where not; a comment goes with what follows it.
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 
 use super::{MAX_SENTENCE_BYTES, Section, Segments, Sentence, assign_chunks, cut_long};

@@ -137,3 +137,57 @@ fn chunks_hold_sentences_of_one_section() {
     assert!(ranges.iter().all(|(start, end, _)| end - start <= MAX_CHUNK_BYTES));
     assert_eq!(ranges.len(), 3, "{ranges:?}");
 }
+
+/// The rules of UAX #29 with what this crate knows beyond them. Each line is one text, as above.
+#[test]
+fn every_language_ends_sentences_its_own_way() {
+    let table = [
+        // Chinese, Japanese, Korean: marks without spaces.
+        "灯塔高四十二米。|它建于1899年！|谁建的？|没人知道。",
+        "「終わった。」と彼は言った。|次の日は雨だった。",
+        "등대는 높다.| 배가 온다.",
+        // Devanagari, Bengali: danda.
+        "यह पहला वाक्य है।| यह दूसरा है॥| तीसरा?| हाँ।",
+        "এটি প্রথম বাক্য।| এটি দ্বিতীয়।",
+        // Arabic, Persian, Hebrew.
+        "هذه جملة أولى.| هل هذه ثانية؟| نعم!",
+        "این یک جمله است.| آیا این هم؟| بله.",
+        "זה משפט ראשון.| זה השני.",
+        // Khmer, Burmese, Armenian, Amharic, Tibetan's neighbours: marks of their own.
+        "នេះជាប្រយោគទីមួយ។| នេះជាប្រយោគទីពីរ។",
+        "ဒါက ပထမ စာကြောင်း။| ဒါက ဒုတိယ။",
+        "Սա առաջինն է։| Սա երկրորդն է։",
+        "ይህ የመጀመሪያው ነው።| ይህ ሁለተኛው ነው።",
+        // Spanish: marks that open.
+        "¿Dónde está el faro?| ¡Allí!| Lo dijo el Sr. García, p. ej. ayer.| Ud. lo sabe.",
+        // German: abbreviations and ordinals.
+        "Das gilt z. B. Äpfeln, d. h. Kernobst, vgl. Seite 3.| Es gilt auch für Birnen.",
+        "Er kam am 3. Oktober und im 19. Jahrhundert bzw. Anfang des 20. Jahrhunderts.| Dann ging er.",
+        "Die Fa. Meyer GmbH & Co. KG sitzt in der Hauptstr. 5.| Hr. Dr. Kurz leitet sie.",
+        // French, Russian, Greek.
+        "Hier M. Dupont est venu.| Il est reparti.| « Pourquoi ? »| Personne ne sait.",
+        "Он жил в 1990 г. и т. д. Потом уехал.| Это всё.",
+        "Αυτό είναι ένα.| Αυτό είναι δύο.",
+    ];
+    let cuts = table.map(|line| {
+        let text = line.replace('|', "");
+        (cut(&text, Format::Markdown).join("|"), line.replace("| ", "|"))
+    });
+    let wrong: Vec<_> = cuts.iter().filter(|(cut, expected)| cut != expected).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Thai writes no mark at a sentence's end, only a space, and spaces elsewhere too: units are stretches of a
+/// sentence's length that end at a space.
+#[test]
+fn thai_is_cut_at_spaces() {
+    let clause = "ประภาคารแห่งนี้สร้างขึ้นเมื่อร้อยปีก่อน";
+    let text = format!("{clause} {clause} {clause} {clause}");
+    assert_eq!(
+        cut(&text, Format::Text),
+        [format!("{clause} {clause}"), format!("{clause} {clause}")].map(|unit| {
+            // A clause is a little shorter or longer than the least a unit may have.
+            if clause.len() >= 120 { clause.to_owned() } else { unit }
+        })
+    );
+}

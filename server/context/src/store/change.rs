@@ -14,11 +14,12 @@ use sha2::{Digest as _, Sha256};
 use super::disk::Disk;
 use super::document::ContentHash;
 use super::postings::{self, BLOCK, Posting};
+use super::state::Segments;
 use super::tables::{
     CONTENTS, EXTENTS, Extent, POSTINGS, SEGMENTS, TENANTS, TERMS, Tenant, VERSIONS, VersionRecord,
 };
 use super::vectors::{self, Segment};
-use super::{Content, Limits, Segments, StoreError, selections, texts};
+use super::{Content, Limits, StoreError, selections, texts};
 
 /// A change of what one tenant has, not yet committed.
 pub(super) struct Change<'a> {

@@ -9,12 +9,13 @@ use redb::{ReadTransaction, ReadableTable as _, ReadableTableMetadata as _};
 
 use super::document::ContentHash;
 use super::postings::{self, BLOCK};
+use super::state::{State, orphans};
 use super::tables::{
     CONTENTS, EXTENTS, Extent, POSTINGS, SEGMENTS, SELECTION_AGES, SELECTION_CONTENTS, SELECTIONS,
     SegmentRecord, Selection, TENANTS, TERMS, Tenant, VERSIONS, VersionRecord,
 };
 use super::vectors::{self, Segment};
-use super::{State, Store, StoreError, database, texts, upload};
+use super::{Store, StoreError, database, texts, upload};
 
 /// What a store holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,8 +49,9 @@ struct Latest {
 }
 
 impl Store {
-    /// Reads everything and compares each part with what the others say of it: every file, checksum, counter, posting, vector
-    /// and selection belongs to a stored document, and no file is left over. Changes wait until it is done.
+    /// Reads everything and compares each part with what the others say of it: every file, checksum, counter,
+    /// posting, vector and selection belongs to a stored document, and no file is left over. Changes wait until it
+    /// is done.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] names the first contradiction.
@@ -102,7 +104,7 @@ impl Walk<'_> {
             let (tenant, number) = entry?.0.value();
             known.insert(vectors::file(tenant, number));
         }
-        if let Some(name) = super::orphans(disk, &known)?.first() {
+        if let Some(name) = orphans(disk, &known)?.first() {
             return Err(StoreError::corrupt(name, "belongs to nothing"));
         }
         let uploads = disk.list(Path::new(upload::FOLDER))?;

@@ -2,8 +2,8 @@
 
 /// Components summed at once: enough for the compiler to fill its registers.
 const LANES: usize = 32;
-/// Largest component of a quantised question. Its codes are widened before they are multiplied anyway, so that it keeps 12
-/// bits; with [`MAX_DIMENSIONS`](super::MAX_DIMENSIONS) components, sums stay below 2^31.
+/// Largest component of a quantised question. Its codes are widened before they are multiplied anyway, so that it
+/// keeps 12 bits; with [`MAX_DIMENSIONS`](super::MAX_DIMENSIONS) components, sums stay below 2^31.
 const QUERY_MAX: f32 = 2047.0;
 
 /// Largest absolute component.

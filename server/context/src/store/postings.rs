@@ -1,7 +1,8 @@
 //! Rows of postings: which chunks of a block a term occurs in, how often, and how long they are.
 //!
-//! A row is the number of its postings (four bytes), then of each: place of the chunk in its block, occurrences, terms of
-//! the chunk, as variable-length numbers. Storing a document appends to rows; only purging one takes them apart.
+//! A row is the number of its postings (four bytes), then of each: place of the chunk in its block, occurrences,
+//! terms of the chunk, as variable-length numbers. Storing a document appends to rows; only purging one takes them
+//! apart.
 
 use super::StoreError;
 use super::codec::{malformed, put_varint, varint};

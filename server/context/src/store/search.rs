@@ -1,8 +1,8 @@
 //! Searches over the latest versions of a tenant's documents: BM25 and, with an embedder, dot products.
 //!
-//! Every vector of the tenant is looked at; the best of either kind are scored by both and fused by a convex combination of
-//! normalised scores (Bruch, Gai and Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval", 2023): a score is
-//! divided by the best of its kind in this search, zero is the least.
+//! Every vector of the tenant is looked at; the best of either kind are scored by both and fused by a convex
+//! combination of normalised scores (Bruch, Gai and Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval",
+//! 2023): a score is divided by the best of its kind in this search, zero is the least.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};

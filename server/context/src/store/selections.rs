@@ -14,8 +14,8 @@ use super::{Store, StoreError};
 const MAX_CONTENTS: usize = 256;
 
 impl Store {
-    /// Keeps `value` under `key` until one of the stored `contents` it was made from goes. False, and nothing is kept, if
-    /// one of them is not stored (any more).
+    /// Keeps `value` under `key` until one of the stored `contents` it was made from goes. False, and nothing is
+    /// kept, if one of them is not stored (any more).
     ///
     /// # Errors
     /// [`StoreError`]; a value beyond [`Limits::selection_bytes`](super::Limits::selection_bytes) is invalid.

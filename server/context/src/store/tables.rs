@@ -20,8 +20,8 @@ pub(super) const CONTENTS: TableDefinition<'_, (u32, &ContentHash), u64> =
 pub(super) const EXTENTS: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("extents");
 /// Tenant, first chunk: the distinct terms of a latest version, eight bytes each.
 pub(super) const TERMS: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("terms");
-/// Tenant, block of chunks, term: rows of [`super::postings`]. Blocks come before terms, so that storing a document touches
-/// neighbouring pages; a search looks into each block for each of its terms.
+/// Tenant, block of chunks, term: rows of [`super::postings`]. Blocks come before terms, so that storing a document
+/// touches neighbouring pages; a search looks into each block for each of its terms.
 pub(super) const POSTINGS: TableDefinition<'_, (u32, u64, u64), &[u8]> =
     TableDefinition::new("postings");
 /// Tenant, segment: [`SegmentRecord`].

@@ -1,7 +1,7 @@
 //! A file for each version: type, title, metadata and embedder, then the text and what was prepared of it.
 //!
-//! The caller's words stand nowhere else, so that removing the file removes them: freed pages of the database keep their
-//! bytes until they are used again.
+//! The caller's words stand nowhere else, so that removing the file removes them: freed pages of the database keep
+//! their bytes until they are used again.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,10 +1,10 @@
 //! Segments: append-only files of eight-bit vectors, held in memory for searches.
 //!
-//! A file is a header, then records of equal length: the number of the chunk, a scale, a code per component. Length and
-//! checksum are committed in the database. What lies beyond them was never acknowledged and is cut when the store is
-//! opened. Committed bytes are never changed: a deletion writes what remains to a new segment and removes the old
-//! file with its bytes. (Overwriting in place would save that copy, of a few MiB at most, but a crash in the middle would leave a file that
-//! is neither of two states.)
+//! A file is a header, then records of equal length: the number of the chunk, a scale, a code per component. Length
+//! and checksum are committed in the database. What lies beyond them was never acknowledged and is cut when the
+//! store is opened. Committed bytes are never changed: a deletion writes what remains to a new segment and removes
+//! the old file with its bytes. (Overwriting in place would save that copy, of a few MiB at most, but a crash in
+//! the middle would leave a file that is neither of two states.)
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};

@@ -7,6 +7,10 @@ use crate::ModelError;
 /// Bytes of a text that are looked at first: enough for 256 tokens of most texts.
 const FIRST_BYTES: usize = 4096;
 
+/// Bytes looked at if those hold fewer: beyond, a text of blanks or endless words is taken to be over, so that it costs
+/// no more than a tenth of a second.
+const MOST_BYTES: usize = 128 << 10;
+
 /// Bytes in which a blank is looked for.
 const LONGEST_WORD: usize = 64 << 10;
 
@@ -76,7 +80,7 @@ impl WordPiece {
                 .map_err(|error| ModelError::Invalid(format!("cannot tokenise: {error}")))?;
             let ids = encoded.get_ids();
             let whole = head.len() == text.len();
-            if ids.len() < room && !whole {
+            if ids.len() < room && !whole && most < MOST_BYTES {
                 most = most.saturating_mul(2);
                 continue;
             }

@@ -1,6 +1,8 @@
 //! Byte-level BPE (`tokenizer.ggml.model` = `gpt2`): words of bytes, merged by rank.
 
-use ahash::AHashSet;
+use std::ops::Range;
+
+use ahash::{AHashMap, AHashSet};
 use tokenizers::Model;
 use tokenizers::models::bpe::{BPE, Merges};
 
@@ -8,6 +10,11 @@ use super::Ids;
 use super::split::Split;
 use super::vocab::{Kind, Vocab};
 use crate::ModelError;
+
+/// Most distinct words of a text that are remembered while it is encoded.
+const MAX_KNOWN: usize = 1 << 14;
+/// Longest of them, in bytes.
+const MAX_KNOWN_BYTES: usize = 32;
 
 /// The model; ids are the vocabulary's. Words are found by [`Split`] and merged by `tokenizers`, each on its own.
 ///
@@ -70,22 +77,50 @@ impl Bpe {
     /// word, linear in the rest.
     pub(super) fn encode(&self, text: &str, emit: &mut impl FnMut(u32, usize, usize)) {
         let mut spelled = String::new();
-        self.split.words(text, &mut |mut start, end| {
-            spelled.clear();
-            spelled.extend(text.as_bytes()[start..end].iter().copied().map(spell));
-            // Only a token for the unknown that is itself unknown can fail, and none is set.
-            let tokens = self.merging.tokenize(&spelled).unwrap_or_default();
-            for token in tokens {
-                let (from, to) = token.offsets;
-                // One character is one byte.
-                let next = start + spelled[from..to].chars().count();
-                if let Some(id) = Some(token.id).filter(|&id| id < self.vocab).or(self.unknown) {
-                    emit(id, start, next);
+        // Most words of a text come again. What they became is forgotten with the text: kept longer, it would show in
+        // its timing who used them before.
+        let mut known: AHashMap<&str, Range<usize>> = AHashMap::new();
+        // Ids and lengths in bytes.
+        let mut tokens: Vec<(Option<u32>, usize)> = Vec::new();
+        self.split.words(text, &mut |start, end| {
+            let word = &text[start..end];
+            let range = match known.get(word) {
+                Some(range) => range.clone(),
+                None => {
+                    let first = tokens.len();
+                    self.merge(word, &mut spelled, &mut tokens);
+                    let range = first..tokens.len();
+                    if word.len() <= MAX_KNOWN_BYTES && known.len() < MAX_KNOWN {
+                        known.insert(word, range.clone());
+                    }
+                    range
                 }
-                start = next;
+            };
+            let mut at = start;
+            for &(id, length) in &tokens[range.clone()] {
+                if let Some(id) = id {
+                    emit(id, at, at + length);
+                }
+                at += length;
             }
-            debug_assert_eq!(start, end, "tokens tile the word");
+            debug_assert_eq!(at, end, "tokens tile the word");
+            if !known.contains_key(word) {
+                tokens.truncate(range.start);
+            }
         });
+    }
+
+    /// Adds the tokens of `word`: id, if it has one, and length in bytes.
+    fn merge(&self, word: &str, spelled: &mut String, out: &mut Vec<(Option<u32>, usize)>) {
+        spelled.clear();
+        spelled.extend(word.bytes().map(spell));
+        // Only a token for the unknown that is itself unknown can fail, and none is set.
+        for token in self.merging.tokenize(spelled).unwrap_or_default() {
+            let (from, to) = token.offsets;
+            // One character is one byte.
+            let length = spelled[from..to].chars().count();
+            out.push((Some(token.id).filter(|&id| id < self.vocab).or(self.unknown), length));
+        }
     }
 }
 

@@ -68,6 +68,11 @@ impl Spm {
         })
     }
 
+    /// Whether nothing merges across a space before a word.
+    pub(super) fn merges_words_apart(&self) -> bool {
+        self.words
+    }
+
     /// Gives each token of `text` and its byte range to `emit`, in order. `begins`: nothing or a special token
     /// comes before. `ids`: those of the vocabulary.
     pub(super) fn encode(

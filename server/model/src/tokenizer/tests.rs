@@ -445,6 +445,39 @@ proptest! {
     }
 }
 
+/// Cut at every seam, a text has the tokens it has whole.
+#[test]
+fn seams_change_no_token() {
+    let text = "A plain text, of 1,234 words. It's here! (Where?) Yes: \"there.\" No \u{a0}space  two Dr. O'Neil's e.g. x_y \
+                a\n b\tc ünd über Straße 東京 is big; And so on... ok -5 C++ is fun <x> y\r\n\r\nLast line. The end";
+    let mut seen = 0;
+    let spm =
+        [("\u{2581}", -1.0, 1), ("\u{2581}a", -2.0, 1), ("is", -3.0, 1), ("\u{2581}is", -4.0, 1)];
+    let mut tokenizers = trained();
+    for pre in RULES {
+        let vocab = bpe_vocab(pre, &["a n", "i s", "\u{120} a", "\u{120}a n", "t h", "th e"], &[]);
+        tokenizers.push((pre.to_owned(), Tokenizer::from_vocab(vocab).unwrap()));
+    }
+    tokenizers.push(("spm".to_owned(), Tokenizer::from_vocab(spm_vocab(&spm)).unwrap()));
+    for (name, tokenizer) in tokenizers {
+        let whole = tokenizer.encode(text, Special::Plain).len();
+        assert_eq!(tokenizer.count(text), whole, "{name}");
+        let mut at = 0;
+        while let Some(seam) = tokenizer.seam(text, at) {
+            let parts = tokenizer.count(&text[..seam]) + tokenizer.count_rest(&text[seam..]);
+            assert_eq!(parts, whole, "{name}: cut at {seam}: {:?}", &text[seam..]);
+            at = seam + 1;
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "{seen}");
+    // A token with a space inside, spelled in text, would be cut apart.
+    let joined = spm_vocab(&[("to be", -1.0, 4)]);
+    assert_eq!(Tokenizer::from_vocab(joined).unwrap().seam("or to be there", 0), None);
+    let across = spm_vocab(&[("o\u{2581}b", -1.0, 1)]);
+    assert_eq!(Tokenizer::from_vocab(across).unwrap().seam("to be there", 0), None);
+}
+
 #[test]
 fn words_tile_the_text() {
     // Compiled once: a pattern takes longer to compile than to use.

@@ -238,6 +238,10 @@ fn long_texts_are_cut_where_they_would_be_if_read_whole() {
     let word = tokenizer.encode(&"a".repeat(5 << 20)).unwrap();
     assert!(word.ids.len() <= 40, "{}", word.ids.len());
     assert_eq!(word.ids[1], tokenizer.encode(&"a".repeat(101)).unwrap().ids[1]);
+    // However long, it costs what its beginning costs.
+    let begun = std::time::Instant::now();
+    let endless = tokenizer.encode(&"a".repeat(50 << 20)).unwrap();
+    assert!(endless.truncated && begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
 }
 
 #[test]

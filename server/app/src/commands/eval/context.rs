@@ -45,6 +45,7 @@ mod ours;
 mod page;
 mod reading;
 mod selection;
+mod signals;
 mod tables;
 mod times;
 mod tuning;
@@ -103,6 +104,8 @@ pub struct ContextArgs {
 }
 
 pub(super) fn run(args: &ContextArgs) -> Result<ExitCode, Failure> {
+    // What is wrong with the arguments is said before anything is fetched.
+    Kind::of(&args.dataset, args.path.as_deref())?;
     let embedder = match args.embedder.as_str() {
         "" => None,
         name => Some(local::embedder(name, args.isa.as_deref(), args.threads as usize)?),
@@ -138,7 +141,8 @@ fn measure(args: &ContextArgs, embedder: Option<&dyn Embedder>) -> Result<ExitCo
         ours: &ours,
     };
 
-    let grid = Smoothing::grid(vectors.is_some());
+    let titles = dataset.haystacks.iter().flatten().any(|document| document.title.is_some());
+    let grid = Smoothing::grid(vectors.is_some(), titles);
     let rows = run.rows(&grid)?;
     let tuned = Tuned::find(&run, &grid, &rows)?;
     let methods = figures::worths(&run, &rows, &tuned);

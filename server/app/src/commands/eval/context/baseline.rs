@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::dataset::shuffle;
 use super::haystack::Haystack;
+use super::signals::Signals;
 use crate::commands::random::Random;
 
 /// Constant of reciprocal rank fusion (Cormack and others, 2009).
@@ -32,6 +33,8 @@ pub(super) enum Baseline {
 /// Settings of [`Baseline::Zsum`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Smoothing {
+    /// Whether a sentence is scored together with its document's title.
+    pub(super) titles: bool,
     /// What the dense score counts, 0 to 1; the lexical one counts the rest.
     pub(super) dense: f32,
     /// Sentences on either side.
@@ -41,25 +44,29 @@ pub(super) struct Smoothing {
 }
 
 impl Smoothing {
-    /// Everything that is tried; without an embedder, words alone.
-    pub(super) fn grid(embedder: bool) -> Vec<Self> {
+    /// Everything that is tried: without an embedder words alone, without titles none.
+    pub(super) fn grid(embedder: bool, titles: bool) -> Vec<Self> {
         let shares = if embedder { &DENSE[..] } else { &DENSE[..1] };
         let mut grid = Vec::new();
-        for &dense in shares {
-            grid.push(Self { dense, width: 0, decay: 1.0 });
-            let smooth =
-                WIDTHS.iter().flat_map(|&width| DECAYS.map(|decay| Self { dense, width, decay }));
-            grid.extend(smooth);
+        for titles in [false, true].into_iter().filter(|&with| titles || !with) {
+            for &dense in shares {
+                let smooth = |width, decay| Self { titles, dense, width, decay };
+                grid.push(smooth(0, 1.0));
+                grid.extend(
+                    WIDTHS.iter().flat_map(|&width| DECAYS.map(|decay| smooth(width, decay))),
+                );
+            }
         }
         grid
     }
 
     pub(super) fn label(self) -> String {
-        let Self { dense, width, decay } = self;
+        let Self { titles, dense, width, decay } = self;
+        let titles = if titles { "titles, " } else { "" };
         if width == 0 {
-            return format!("dense {dense}, no smoothing");
+            return format!("{titles}dense {dense}, no smoothing");
         }
-        format!("dense {dense}, width {width}, decay {decay}")
+        format!("{titles}dense {dense}, width {width}, decay {decay}")
     }
 }
 
@@ -67,8 +74,10 @@ impl Smoothing {
 #[derive(Debug)]
 pub(super) struct Scores<'a> {
     pub(super) haystack: &'a Haystack<'a>,
-    pub(super) bm25: Vec<f32>,
-    pub(super) dense: Option<Vec<f32>>,
+    /// Of units by themselves.
+    pub(super) plain: Signals,
+    /// Of units after their documents' titles, where there are any.
+    pub(super) titled: Option<Signals>,
     /// Tells one question's chance from another's.
     pub(super) salt: u64,
 }
@@ -76,7 +85,7 @@ pub(super) struct Scores<'a> {
 impl Scores<'_> {
     /// Units, best first; `None` if that takes an embedder.
     pub(super) fn order(&self, baseline: Baseline) -> Option<Vec<usize>> {
-        let units = self.bm25.len();
+        let units = self.haystack.units.len();
         match baseline {
             Baseline::Random(seed) => {
                 let mut order: Vec<usize> = (0..units).collect();
@@ -84,11 +93,11 @@ impl Scores<'_> {
                 Some(order)
             }
             Baseline::Lead => Some((0..units).collect()),
-            Baseline::Bm25 => Some(order(&self.bm25)),
-            Baseline::Dense => self.dense.as_deref().map(order),
+            Baseline::Bm25 => Some(order(&self.plain.bm25)),
+            Baseline::Dense => self.plain.dense.as_deref().map(order),
             Baseline::Rrf => {
                 let mut fused = vec![0.0; units];
-                for ranked in [order(&self.bm25), order(self.dense.as_deref()?)] {
+                for ranked in [order(&self.plain.bm25), order(self.plain.dense.as_deref()?)] {
                     for (rank, unit) in ranked.into_iter().enumerate() {
                         fused[unit] += 1.0 / (RRF + (rank + 1) as f32);
                     }
@@ -99,10 +108,14 @@ impl Scores<'_> {
         }
     }
 
-    fn smoothed(&self, Smoothing { dense, width, decay }: Smoothing) -> Option<Vec<f32>> {
-        let mut sum = standard(&self.bm25);
+    fn smoothed(&self, smoothing: Smoothing) -> Option<Vec<f32>> {
+        let Smoothing { titles, dense, width, decay } = smoothing;
+        // Without titles, units stand by themselves anyway.
+        let titled = self.titled.as_ref().filter(|_| titles);
+        let signals = titled.unwrap_or(&self.plain);
+        let mut sum = standard(&signals.bm25);
         if dense > 0.0 {
-            let other = standard(self.dense.as_deref()?);
+            let other = standard(signals.dense.as_deref()?);
             sum.iter_mut()
                 .zip(other)
                 .for_each(|(sum, other)| *sum = (1.0 - dense) * *sum + dense * other);
@@ -178,8 +191,11 @@ mod tests {
 
     #[test]
     fn without_an_embedder_the_grid_is_of_words_alone() {
-        assert_eq!(Smoothing::grid(false).len(), 21);
-        assert_eq!(Smoothing::grid(true).len(), 105);
-        assert!(Smoothing::grid(false).iter().all(|smoothing| smoothing.dense == 0.0));
+        assert_eq!(Smoothing::grid(false, false).len(), 21);
+        assert_eq!(Smoothing::grid(true, false).len(), 105);
+        assert_eq!(Smoothing::grid(true, true).len(), 210);
+        let words = Smoothing::grid(false, true);
+        assert!(words.iter().all(|smoothing| smoothing.dense == 0.0));
+        assert_eq!(words.iter().filter(|smoothing| smoothing.titles).count(), 21);
     }
 }

@@ -79,7 +79,7 @@ pub(super) fn exact(
 
 #[cfg(test)]
 mod tests {
-    use pith_context::{Bm25, Document};
+    use pith_context::Document;
 
     use super::*;
 
@@ -94,7 +94,6 @@ mod tests {
             headers: vec![5, 6],
             gap: 4,
             tokens: 111,
-            bm25: Bm25::new([]),
         };
         // A header, then a gap, then the middle, which closes the gap; then the other document.
         let order = [0, 2, 1, 3];

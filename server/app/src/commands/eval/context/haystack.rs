@@ -1,6 +1,6 @@
 //! Documents cut into the sentences that baselines choose from, counted once.
 
-use pith_context::{Bm25, Document, LanguageModel as _, Packed, Span, pack, sentences};
+use pith_context::{Document, LanguageModel as _, Packed, Span, pack, sentences};
 
 use super::meter::Meter;
 
@@ -20,7 +20,6 @@ pub(super) struct Haystack<'a> {
     pub(super) gap: i64,
     /// Context tokens if everything is kept.
     pub(super) tokens: u32,
-    pub(super) bm25: Bm25,
 }
 
 impl<'a> Haystack<'a> {
@@ -36,7 +35,6 @@ impl<'a> Haystack<'a> {
             headers,
             gap: tokens(GAP),
             tokens: meter.remember(&everything(documents).text),
-            bm25: Bm25::new(units.iter().map(|unit| text(documents, *unit))),
             units,
         }
     }

@@ -10,8 +10,9 @@ use crate::commands::report::{Report, Table};
 const NOTES: [&str; 6] = [
     "A budget counts tokens of the context only, in the served model's tokens, header lines and gap marks included; a \
      share is one of the tokens that keeping everything takes.",
-    "Baselines rank sentences by themselves, without the titles above them, and keep them in that order until one does not fit. zsum adds standard scores of words and \
-     meaning and smooths them over neighbouring sentences; its setting is the best of all tried, on the very data shown.",
+    "Baselines rank sentences and keep them in that order until one does not fit; bm25, dense and rrf look at a sentence \
+     alone. zsum adds standard scores of words and meaning, with the document's title or without it, and smooths them over \
+     neighbouring sentences; its setting is the best of all tried, on the very data shown.",
     "gold span kept: a gold span lies inside one kept passage. answer kept: a right answer, normalised, stands in one. \
      evidence recall: share of the words of the evidence that are kept.",
     "Intervals hold 95 of 100 resamples of the questions (10,000 drawn, always the same); differences are paired.",

@@ -17,6 +17,7 @@ use super::haystack::{Haystack, everything, text, units};
 use super::meter::{Meter, frame, standing};
 use super::metric::Gold;
 use super::ours::Ours;
+use super::signals::Signals;
 use crate::commands::{Failure, local, progress};
 use crate::hub::Resolved;
 
@@ -146,8 +147,8 @@ impl<'a> Reader<'a> {
                 let budget = budget(self.kind).tokens(haystack.tokens);
                 let scores = Scores {
                     haystack: &haystack,
-                    bm25: vec![0.0; haystack.units.len()],
-                    dense: None,
+                    plain: Signals::default(),
+                    titled: None,
                     salt: question.haystack as u64,
                 };
                 let order = scores.order(Baseline::Random(RANDOM_SEED)).unwrap_or_default();

@@ -9,11 +9,12 @@ use pith_model::ModelFile;
 use super::baseline::{Baseline, Scores, Smoothing};
 use super::budget::Budget;
 use super::dataset::{Dataset, Question};
-use super::haystack::{Haystack, text};
+use super::haystack::Haystack;
 use super::meter::Meter;
 use super::metric::{Gold, Metric, RANKS, Ranked};
 use super::ours::Ours;
-use super::vectors::{Matrix, Vectors};
+use super::signals::Searchable;
+use super::vectors::Vectors;
 use super::{fill, ours};
 use crate::commands::{Failure, progress};
 
@@ -115,11 +116,16 @@ impl Run<'_> {
             let mut at = 0;
             for group in part.chunk_by(|a, b| a.haystack == b.haystack) {
                 let haystack = Haystack::new(&self.dataset.haystacks[group[0].haystack], &meter);
-                let matrix =
-                    self.vectors.map(|vectors| unit_vectors(vectors, &haystack)).transpose()?;
+                let plain = Searchable::plain(&haystack, self.vectors)?;
+                let titled = Searchable::titled(&haystack, self.vectors)?;
                 for question in group {
-                    let trial =
-                        Trial::new(self, question, &haystack, matrix.as_ref(), &meter, first + at)?;
+                    let scores = Scores {
+                        haystack: &haystack,
+                        plain: plain.score(&question.text)?,
+                        titled: titled.as_ref().map(|t| t.score(&question.text)).transpose()?,
+                        salt: (first + at) as u64,
+                    };
+                    let trial = Trial::new(self, question, scores, &meter);
                     results.push(work(&trial)?);
                     at += 1;
                     bar.inc(1);
@@ -141,12 +147,6 @@ impl Run<'_> {
     }
 }
 
-fn unit_vectors(vectors: &Vectors<'_>, haystack: &Haystack<'_>) -> Result<Matrix, Failure> {
-    let texts: Vec<&str> =
-        haystack.units.iter().map(|unit| text(haystack.documents, *unit)).collect();
-    vectors.matrix("sentences", &texts)
-}
-
 /// A question about to be selected for.
 struct Trial<'a> {
     run: &'a Run<'a>,
@@ -164,26 +164,20 @@ impl<'a> Trial<'a> {
     fn new(
         run: &'a Run<'a>,
         question: &'a Question,
-        haystack: &'a Haystack<'a>,
-        matrix: Option<&Matrix>,
+        scores: Scores<'a>,
         meter: &'a Meter<'a>,
-        number: usize,
-    ) -> Result<Self, Failure> {
-        let dense = match (matrix, run.vectors) {
-            (Some(matrix), Some(vectors)) => Some(matrix.cosines(&vectors.vector(&question.text)?)),
-            _ => None,
-        };
-        let bm25 = haystack.bm25.score(&question.text);
+    ) -> Self {
+        let haystack = scores.haystack;
         let gold = Gold::of(question, haystack.documents, run.metrics);
-        Ok(Self {
+        Self {
             relevant: haystack.units.iter().filter(|unit| gold.touches(**unit)).count(),
             budgets: run.budgets.iter().map(|budget| budget.tokens(haystack.tokens)).collect(),
-            scores: Scores { haystack, bm25, dense, salt: number as u64 },
+            scores,
             run,
             question,
             meter,
             gold,
-        })
+        }
     }
 
     fn row(&self, grid: &[Smoothing]) -> Result<Row, Failure> {
