@@ -24,7 +24,7 @@ fn eval(folder: &Path, arguments: &[&str]) -> Output {
         .env_clear()
         .env("PITH_HOME", folder)
         .current_dir(folder)
-        .args(["eval", "context", "--model", "./tiny.gguf", "--threads", "1"])
+        .args(["eval", "context", "--model", "./tiny.gguf", "--embedder", "", "--threads", "1"])
         .args(arguments)
         .args(["--json", "figures.json", "--html", "report.html"])
         .stdin(Stdio::null())
