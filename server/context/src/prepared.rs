@@ -49,7 +49,12 @@ pub struct Prepared {
 
 /// Tells prepared documents apart: what was prepared, by what, for whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct PreparedKey([u8; 32]);
+pub struct PreparedKey {
+    /// Of the tenant.
+    tenant: [u8; 8],
+    /// Of everything, the tenant too.
+    digest: [u8; 32],
+}
 
 impl PreparedKey {
     /// The key of `document` as prepared for `tenant` with the embedder called `maker` (empty: without one).
@@ -73,7 +78,12 @@ impl PreparedKey {
             hash.update((span.start as u64).to_le_bytes());
             hash.update((span.end as u64).to_le_bytes());
         }
-        Self(hash.finalize().into())
+        Self { tenant: Self::tenant(tenant), digest: hash.finalize().into() }
+    }
+
+    fn tenant(name: &str) -> [u8; 8] {
+        let digest: [u8; 32] = Sha256::digest(name).into();
+        std::array::from_fn(|at| digest[at])
     }
 }
 

@@ -29,7 +29,7 @@ impl Compression for Api {
         let mut sources = validate::sources(request.documents, request.policy, &request.query)?;
         let served = self.serving.find(&request.model)?;
         let model = served.name.clone();
-        let desk = self.desk(&sources)?;
+        let mut desk = self.desk(&sources)?;
         let work = move |cancelled: Cancelled| {
             let tenant = &*caller.tenant.name;
             desk.read(&mut sources, tenant, unit, caller.deadline, &cancelled)?;

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use pith_context::store::Store;
-use pith_context::{Document, Embedder, Prepared, PreparedCache, PreparedKey, Selections, Tools};
+use pith_context::store::{ContentHash, Store};
+use pith_context::{
+    Document, Embedder, Prepared, PreparedCache, PreparedKey, SelectionKey, Selections, Tools,
+};
 use pith_proto::v1::OffsetUnit;
 
 use super::documents::sources;
@@ -28,9 +30,46 @@ pub(crate) struct Shared {
 /// All that preparing a request needs beside the model, to be taken to the preparers' threads.
 pub(super) struct Desk {
     shared: Shared,
+    turns: Turns,
+    embedder: Option<Arc<dyn Embedder>>,
+}
+
+/// What turns of chats sent: in memory, and for chats about stored documents with these, so that it survives a restart and
+/// goes when they go.
+#[derive(Debug)]
+struct Turns {
+    recent: Arc<dyn Selections>,
     /// Set if the request has stored documents.
     store: Option<Store>,
-    embedder: Option<Arc<dyn Embedder>>,
+    /// Theirs.
+    contents: Vec<ContentHash>,
+}
+
+impl Selections for Turns {
+    fn get(&self, key: &SelectionKey) -> Option<Vec<u8>> {
+        self.recent.get(key).or_else(|| {
+            let found = self.store.as_ref()?.selection(&key.tenant, &key.digest);
+            found.inspect_err(|error| tracing::warn!(%error, "a turn cannot be read")).ok()?
+        })
+    }
+
+    fn put(&self, key: &SelectionKey, value: Vec<u8>) {
+        if let Some(store) = &self.store {
+            let kept = store.put_selection(&key.tenant, key.digest, &value, &self.contents);
+            match kept {
+                Ok(true) => {}
+                // A document went while its chat was prepared: nothing of it is to stay.
+                Ok(false) => return,
+                // The next turn does without, as after any forgetting.
+                Err(error) => tracing::warn!(%error, "a turn cannot be kept"),
+            }
+        }
+        self.recent.put(key, value);
+    }
+
+    fn forget(&self, tenant: &str) {
+        self.recent.forget(tenant);
+    }
 }
 
 /// What one request may use.
@@ -46,7 +85,11 @@ impl Api {
     pub(super) fn desk(&self, sources: &Sources) -> Result<Desk, ApiError> {
         Ok(Desk {
             shared: self.shared.clone(),
-            store: self.store_for(sources)?,
+            turns: Turns {
+                recent: Arc::clone(&self.shared.selections),
+                store: self.store_for(sources)?,
+                contents: Vec::new(),
+            },
             embedder: self.serving.embedder(),
         })
     }
@@ -55,25 +98,25 @@ impl Api {
 impl Desk {
     /// Gives every document of `sources` its text and hints: from the store, from files, as it was sent. Blocks.
     pub(super) fn read(
-        &self,
+        &mut self,
         sources: &mut Sources,
         tenant: &str,
         unit: OffsetUnit,
         deadline: Instant,
         cancelled: &Cancelled,
     ) -> Result<(), ApiError> {
-        sources::resolve(sources, self.store.as_ref(), tenant, |document, prepared| {
-            self.keep(tenant, document, prepared);
-        })?;
+        let keep = |document: &Document, prepared: &[u8]| self.keep(tenant, document, prepared);
+        let contents = sources::resolve(sources, self.turns.store.as_ref(), tenant, keep)?;
+        self.turns.contents = contents;
         originals::read(sources, unit, deadline, cancelled)?;
         hints::resolve(sources, unit)
     }
 
     /// For a request of `tenant`.
     pub(super) fn means<'a>(&'a self, tenant: &'a str) -> Means<'a> {
-        let Shared { prepared, selections, counts } = &self.shared;
+        let Shared { prepared, counts, .. } = &self.shared;
         let tools = Tools { embedder: self.embedder.as_deref(), cache: Some(prepared), tenant };
-        Means { tools, selections: &**selections, counts }
+        Means { tools, selections: &self.turns, counts }
     }
 
     /// Takes what was stored with `document` for as good as prepared just now, if it would come out the same.

@@ -107,8 +107,11 @@ impl Api {
         Ok(v1::PutDocumentResponse { document: Some(document(put.version)), created: put.created })
     }
 
-    /// Drops cached prompts of a tenant whose documents have gone. May block.
+    /// Drops what is kept in memory of a tenant whose documents have gone: prepared documents, turns of chats, cached
+    /// prompts. May block.
     fn forget(&self, tenant: &Arc<str>) {
+        self.shared.prepared.forget(tenant);
+        self.shared.selections.forget(tenant);
         if let Some(served) = self.serving.ready() {
             served.engine.forget(tenant);
         }

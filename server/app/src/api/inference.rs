@@ -26,7 +26,7 @@ impl Api {
     async fn begin(&self, mut job: Job, caller: Caller) -> Result<Answer, ApiError> {
         let served = self.serving.find(&job.model)?;
         let (job, prepared) = {
-            let (served, desk) = (Arc::clone(&served), self.desk(&job.sources)?);
+            let (served, mut desk) = (Arc::clone(&served), self.desk(&job.sources)?);
             let (tenant, deadline) = (Arc::clone(&caller.tenant.name), caller.deadline);
             let work = move |cancelled: Cancelled| {
                 desk.read(&mut job.sources, &tenant, job.output.unit, deadline, &cancelled)?;

@@ -380,6 +380,18 @@ async fn serve_on(store: PathBuf) -> Server {
     serve_with(|config| config.store.dir = store.to_str().unwrap().to_owned()).await
 }
 
+/// Ends `server` and begins another on the same folder.
+async fn restart(server: Server, store: PathBuf) -> Server {
+    server.running.drain(Duration::from_secs(1)).await;
+    let until = Instant::now() + Duration::from_secs(10);
+    // Connections close a moment after the drain.
+    while let Err(error) = pith_context::store::Store::open(&store, Default::default()) {
+        assert!(Instant::now() < until, "the folder is never free: {error}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    serve_on(store).await
+}
+
 #[tokio::test]
 async fn documents_outlive_the_server_and_a_folder_has_one() {
     let folder = tempfile::tempdir().unwrap();
@@ -393,14 +405,7 @@ async fn documents_outlive_the_server_and_a_folder_has_one() {
     let error = pith_server::boot::start(second.clone()).await.unwrap_err();
     assert!(format!("{error:#}").contains("in use"), "{error:#}");
 
-    server.running.drain(Duration::from_secs(1)).await;
-    let until = Instant::now() + Duration::from_secs(10);
-    // Connections close a moment after the drain.
-    while let Err(error) = pith_context::store::Store::open(&path, Default::default()) {
-        assert!(Instant::now() < until, "the folder is never free: {error}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    let server = serve_on(path).await;
+    let server = restart(server, path).await;
     let (document, text) = get(&server.client().await, "guide").await.unwrap();
     assert_eq!((document.version, text.as_str()), (1, "The mole is seven metres long."));
 }
@@ -460,4 +465,51 @@ async fn a_deleted_document_leaves_no_cached_prompt() {
     assert!(cached(&two, &inline).await.0 > 0);
     server.idle().await;
     assert_eq!(server.engine().await.inconsistencies(), 0);
+}
+
+/// The turn of a sticky chat about the stored guide that asks `question` after one that was answered.
+fn second_turn(question: &str) -> v1::ChatRequest {
+    let said = |role: v1::Role, content: &str| v1::ChatMessage {
+        role: role.into(),
+        content: content.to_owned(),
+    };
+    let mut messages = vec![said(v1::Role::User, "How many cups at step 7?")];
+    if !question.is_empty() {
+        messages.push(said(v1::Role::Assistant, "Seven."));
+        messages.push(said(v1::Role::User, question));
+    }
+    v1::ChatRequest {
+        messages,
+        documents: vec![v1::Document { stored_id: "guide".into(), ..Default::default() }],
+        policy: Some(v1::CompressionPolicy {
+            mode: v1::CompressionMode::Retrieve.into(),
+            budget: Some(v1::compression_policy::Budget::MaxContextTokens(600)),
+            sticky: true,
+            ..Default::default()
+        }),
+        stop: Some(v1::StopConditions { max_tokens: Some(2), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn turns_of_chats_about_stored_documents_outlive_the_server_and_go_with_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let server = serve_on(path.clone()).await;
+    let client = server.client().await;
+    put(&client, "guide", &guide()).await;
+    client.chat_unary(second_turn("")).await.unwrap();
+    drop(client);
+
+    let kept = async |client: &Client| {
+        let answer = client.chat_unary(second_turn("And at step 19?")).await.unwrap();
+        answer.report.unwrap().sticky.unwrap().turns_kept
+    };
+    let server = restart(server, path).await;
+    let client = server.client().await;
+    assert_eq!(kept(&client).await, 1, "the first turn stays where it was sent");
+    client.delete_document("guide").await.unwrap();
+    put(&client, "guide", &guide()).await;
+    assert_eq!(kept(&client).await, 0, "nothing is left of what was deleted");
 }

@@ -66,9 +66,13 @@ impl PreparedCache {
         }
     }
 
-    /// Forgets what is kept under `key`.
-    pub fn forget(&self, key: &PreparedKey) {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    /// Forgets every document of `tenant`.
+    pub fn forget(&self, tenant: &str) {
+        let tenant = PreparedKey::tenant(tenant);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone: Vec<PreparedKey> =
+            kept.entries.keys().filter(|key| key.tenant == tenant).copied().collect();
+        gone.iter().for_each(|key| kept.remove(key));
     }
 }
 

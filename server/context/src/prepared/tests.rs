@@ -120,7 +120,7 @@ fn the_cache_holds_what_it_may_and_forgets_the_oldest() {
     assert!(cache.get(&key("a")).is_some());
     cache.put(key("c"), std::sync::Arc::clone(&prepared));
     assert!(cache.get(&key("b")).is_none() && cache.get(&key("a")).is_some());
-    cache.forget(&key("a"));
+    cache.forget("a");
     assert!(cache.get(&key("a")).is_none() && cache.get(&key("c")).is_some());
     let none = PreparedCache::new(0);
     none.put(key("a"), prepared);

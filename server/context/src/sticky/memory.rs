@@ -16,6 +16,9 @@ pub trait Selections: Send + Sync + std::fmt::Debug {
 
     /// Remembers `value` under `key`, in place of what was there.
     fn put(&self, key: &SelectionKey, value: Vec<u8>);
+
+    /// Forgets everything of `tenant`.
+    fn forget(&self, tenant: &str);
 }
 
 /// Keeps the most recently used turns in memory, bounded in bytes and number. Room is taken from the tenant that holds
@@ -83,6 +86,14 @@ impl Selections for RecentSelections {
         held.count += 1;
         while held.bytes > self.max_bytes || held.count > self.max_count {
             held.forget_one();
+        }
+    }
+
+    fn forget(&self, tenant: &str) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = held.tenants.remove(tenant) {
+            held.bytes -= share.bytes;
+            held.count -= share.values.len();
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Stored documents that stand in a request by their ids.
 
 use pith_context::Document;
-use pith_context::store::{MAX_ID_BYTES, Store};
+use pith_context::store::{ContentHash, MAX_ID_BYTES, Store};
 
 use super::super::Api;
 use super::super::status::ApiError;
@@ -60,15 +60,15 @@ impl Api {
 }
 
 /// Puts the stored texts of `tenant` in their places. What was prepared when a document was stored is given to `keep`,
-/// unless the request reads it otherwise. Blocks.
+/// unless the request reads it otherwise. Gives the contents they came from. Blocks.
 pub(in super::super) fn resolve(
     sources: &mut Sources,
     store: Option<&Store>,
     tenant: &str,
     keep: impl Fn(&Document, &[u8]),
-) -> Result<(), ApiError> {
-    let Some(store) = store else { return Ok(()) };
-    let mut bytes = 0;
+) -> Result<Vec<ContentHash>, ApiError> {
+    let Some(store) = store else { return Ok(Vec::new()) };
+    let (mut bytes, mut contents) = (0, Vec::new());
     for Reference { index, id, version, has_format } in std::mem::take(&mut sources.stored) {
         let unknown = || ApiError::unknown_document(field(index), id.clone());
         // Known before the text is read.
@@ -80,6 +80,7 @@ pub(in super::super) fn resolve(
             return Err(ApiError::field(field(index), reason));
         }
         let stored = store.get(tenant, &id, version)?.ok_or_else(unknown)?;
+        contents.push(stored.version.content);
         let document = &mut sources.documents[index];
         document.text = stored.text;
         if !has_format {
@@ -97,7 +98,7 @@ pub(in super::super) fn resolve(
             keep(document, &stored.prepared);
         }
     }
-    Ok(())
+    Ok(contents)
 }
 
 #[cfg(test)]
