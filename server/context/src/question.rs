@@ -24,6 +24,8 @@ pub(crate) enum Wanted {
 pub(crate) struct Question {
     /// What its answer must hold, if that is clear.
     pub(crate) wanted: Option<Wanted>,
+    /// It opens with the word that says so: "When was ...?", but not "What did she say when ...?".
+    pub(crate) opens_with_it: bool,
     /// It asks what is said about something, which is spread over passages, rather than for a fact.
     pub(crate) discourse: bool,
     /// Its words.
@@ -92,7 +94,20 @@ impl Question {
         } else {
             None
         };
-        Self { wanted, discourse: has(DISCOURSE), terms: content_terms(query).collect() }
+        let opening = &words[..words.len().min(2)];
+        let opens_with_it = opening
+            .first()
+            .is_some_and(|first| ["who", "whose", "whom", "when", "where"].contains(first))
+            || opening.get(1).is_some_and(|second| {
+                ["what", "which", "how"].contains(&opening[0])
+                    && [TIMES, NUMBERS, PLACES].iter().any(|nouns| nouns.contains(second))
+            });
+        Self {
+            wanted,
+            opens_with_it,
+            discourse: has(DISCOURSE),
+            terms: content_terms(query).collect(),
+        }
     }
 
     /// How far a sentence holds what is wanted, 0 to 1.
@@ -186,6 +201,9 @@ mod tests {
         assert_eq!(wanted("東京はどこですか"), None);
         assert!(Question::new("Summarize the discussion of the budget.").discourse);
         assert!(!Question::new("What was the budget?").discourse);
+        let opens = |query: &str| Question::new(query).opens_with_it;
+        assert!(opens("When was it built?") && opens("How many arches has it?"));
+        assert!(!opens("What did she say when discussing it?") && !opens(""));
     }
 
     #[test]

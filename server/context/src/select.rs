@@ -115,7 +115,7 @@ struct Plan {
 impl Plan {
     fn new(candidates: &Candidates<'_>, question: &Question, policy: &Policy) -> Self {
         let decay = |document: &&Prepared| match policy.neighbor_window {
-            None if document.conversation && question.wanted.is_none() => Some(DECAY_CONVERSATION),
+            None if document.conversation && !question.opens_with_it => Some(DECAY_CONVERSATION),
             None if question.discourse => Some(DECAY_PROSE),
             // The weight of the last sentence in the window is about a third of the first one's.
             Some(window) if window > MAX_FACT_WINDOW => Some(1.0 - 1.2 / window as f32),
