@@ -51,24 +51,21 @@ pub fn compress(
     tools: Tools<'_>,
 ) -> Result<Compressed, ContextError> {
     check(documents, policy)?;
+    if policy.mode == Mode::None {
+        let whole = verbatim(documents, model)?;
+        let prompt_tokens = whole.report.prompt_tokens;
+        return match limit.filter(|&limit| prompt_tokens > limit) {
+            Some(limit) => Err(ContextError::Overflow { prompt_tokens, limit }),
+            None => Ok(whole),
+        };
+    }
     let counter = Counter::new(model)?;
     let start = Instant::now();
     let everything = pack(documents, pack::wholes(documents, |_| true));
     let mut times = StageTimes { pack: start.elapsed().as_secs_f64(), ..StageTimes::default() };
     let prompt_tokens = counter.prompt(&everything.text)?;
     let tokens_before = prompt_tokens.saturating_sub(counter.base);
-    let over = limit.filter(|&limit| prompt_tokens > limit);
     let request = Request { documents, policy, counter: &counter, tools, tokens_before };
-
-    if policy.mode == Mode::None {
-        return match over {
-            Some(limit) => Err(ContextError::Overflow { prompt_tokens, limit }),
-            None => {
-                let reason = "the policy asks for every document verbatim".to_owned();
-                Ok(request.whole(everything, prompt_tokens, tokens_before, times, reason))
-            }
-        };
-    }
 
     let room = match limit {
         Some(limit) if counter.base > limit => {
@@ -127,7 +124,7 @@ pub(crate) fn verbatim(
     let policy = &Policy::default();
     let tools = Tools::default();
     let request = Request { documents, policy, counter: &counter, tools, tokens_before };
-    let reason = "every document verbatim".to_owned();
+    let reason = "the policy asks for every document verbatim".to_owned();
     Ok(request.whole(everything, prompt_tokens, tokens_before, times, reason))
 }
 

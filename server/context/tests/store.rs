@@ -122,13 +122,10 @@ fn held(store: &Store) -> State {
     state
 }
 
-/// Only of use in a process of its own: works until it is killed.
-#[test]
-#[ignore = "the other test runs it"]
-fn works_until_killed() {
-    let Some(folder) = std::env::var_os(FOLDER) else { return };
+/// What the test does in a process of its own: works on the store in `folder` until it is killed.
+fn work_until_killed(folder: &Path) -> ! {
     let mut dice = Dice(std::env::var(SEED).unwrap().parse().unwrap());
-    let store = open(Path::new(&folder));
+    let store = open(folder);
     let mut out = std::io::stdout();
     let mut say = |line: String| {
         out.write_all(line.as_bytes()).unwrap();
@@ -169,13 +166,21 @@ fn works_until_killed() {
 
 #[test]
 fn a_hundred_kills_lose_nothing_that_was_acknowledged() {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        work_until_killed(Path::new(&folder));
+    }
     let folder = tempfile::tempdir().unwrap();
     let mut dice = Dice(0x5eed);
     let mut state = State::new();
     let (mut deeds, mut interrupted) = (0, 0);
     for kill in 0..KILLS {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "works_until_killed", "--ignored", "--nocapture", "--test-threads=1"])
+            .args([
+                "--exact",
+                "a_hundred_kills_lose_nothing_that_was_acknowledged",
+                "--nocapture",
+                "--test-threads=1",
+            ])
             .env(FOLDER, folder.path())
             .env(SEED, kill.to_string())
             .stdout(Stdio::piped())

@@ -102,7 +102,8 @@ impl Api {
             }
             Ok(put)
         };
-        let put = self.preparers.run(work).await?;
+        // A long document is embedded for a while: no prompt should wait for it.
+        let put = self.embedders.run(work).await?;
         tracing::info!(version = put.version.version, bytes = put.version.text_bytes, "stored");
         Ok(v1::PutDocumentResponse { document: Some(document(put.version)), created: put.created })
     }
