@@ -15,6 +15,7 @@ pub mod activation;
 mod amx;
 pub mod attention;
 pub mod ceiling;
+pub mod device;
 mod eight_bit;
 #[cfg(target_arch = "x86_64")]
 mod exp;

@@ -1,0 +1,42 @@
+//! The device's memory, its recordings, and the strictness the host adds.
+
+use std::sync::Arc;
+
+use pith_kernels::device::copy::copy_blocks;
+use pith_kernels::device::host::HostDevice;
+use pith_kernels::device::{Device, DeviceError, DeviceVec, Driver as _};
+
+use crate::devices;
+
+#[test]
+fn fresh_memory_is_poisoned() {
+    let [device, _] = devices();
+    let fresh = DeviceVec::<f32>::new(&device, 5).unwrap();
+    assert!(fresh.as_slice().to_vec().unwrap().iter().all(|value| value.is_nan()));
+}
+
+#[test]
+fn a_recording_is_done_when_replayed() {
+    let driver = Arc::new(HostDevice::new(2, false));
+    let device = Device::new(Arc::clone(&driver) as _);
+    let cache = DeviceVec::from_slice(&device, &[1u8; 32]).unwrap();
+    let pairs = DeviceVec::from_slice(&device, &[0u32, 1]).unwrap();
+    driver.begin_recording().unwrap();
+    copy_blocks(&device, cache.as_slice(), 16, pairs.as_slice()).unwrap();
+    let graph = driver.end_recording().unwrap();
+    cache.slice(0..16).upload(&[7; 16]).unwrap();
+    assert_eq!(cache.slice(16..32).to_vec().unwrap(), [1; 16]);
+    // SAFETY: cache and pairs are alive.
+    unsafe { driver.replay(graph) }.unwrap();
+    assert_eq!(cache.slice(16..32).to_vec().unwrap(), [7; 16]);
+}
+
+#[test]
+fn a_lost_device_says_so() {
+    let driver = Arc::new(HostDevice::new(2, false));
+    let device = Device::new(Arc::clone(&driver) as _);
+    let values = DeviceVec::from_slice(&device, &[1u32, 2]).unwrap();
+    driver.lose();
+    assert!(matches!(values.as_slice().to_vec(), Err(DeviceError::Lost(_))));
+    assert!(matches!(device.synchronize(), Err(DeviceError::Lost(_))));
+}
