@@ -10,12 +10,16 @@
 use std::fmt;
 use std::sync::Arc;
 
+use graph::Freed;
+
 mod buffer;
 pub mod copy;
+mod graph;
 #[cfg(feature = "host-device")]
 pub mod host;
 
 pub use buffer::{DeviceSlice, DeviceVec, Download, Plain};
+pub use graph::Graph;
 
 /// Why a device did not do what it was asked to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -293,12 +297,13 @@ pub trait Driver: Send + Sync + fmt::Debug {
 #[derive(Debug, Clone)]
 pub struct Device {
     driver: Arc<dyn Driver>,
+    freed: Arc<Freed>,
 }
 
 impl Device {
     /// A device behind `driver`.
     pub fn new(driver: Arc<dyn Driver>) -> Self {
-        Self { driver }
+        Self { driver, freed: Arc::default() }
     }
 
     /// What bounds launches.

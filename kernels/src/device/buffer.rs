@@ -40,7 +40,7 @@ fn bytes_of_mut<T: Plain>(values: &mut [T]) -> &mut [u8] {
 
 /// Numbers in a device's memory, freed when dropped.
 pub struct DeviceVec<T> {
-    driver: Arc<dyn Driver>,
+    device: Device,
     address: u64,
     len: usize,
     element: PhantomData<T>,
@@ -54,7 +54,7 @@ impl<T: Plain> DeviceVec<T> {
             return Err(DeviceError::OutOfMemory { wanted });
         }
         let address = device.driver().allocate(wanted.max(1))?;
-        Ok(Self { driver: Arc::clone(device.driver()), address, len, element: PhantomData })
+        Ok(Self { device: device.clone(), address, len, element: PhantomData })
     }
 
     /// `len` numbers whose bytes are 0.
@@ -74,7 +74,7 @@ impl<T: Plain> DeviceVec<T> {
     /// All of it.
     pub fn as_slice(&self) -> DeviceSlice<'_, T> {
         DeviceSlice {
-            driver: &self.driver,
+            driver: self.device.driver(),
             address: self.address,
             len: self.len,
             element: PhantomData,
@@ -110,7 +110,7 @@ impl<T> DeviceVec<T> {
 impl<T> Drop for DeviceVec<T> {
     fn drop(&mut self) {
         // SAFETY: allocated in `new` with this many bytes, and dropped once.
-        unsafe { self.driver.free(self.address, self.bytes().max(1)) };
+        unsafe { self.device.free(self.address, self.bytes().max(1)) };
     }
 }
 

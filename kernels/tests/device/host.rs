@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pith_kernels::device::copy::copy_blocks;
 use pith_kernels::device::host::HostDevice;
-use pith_kernels::device::{Device, DeviceError, DeviceVec, Driver as _};
+use pith_kernels::device::{Device, DeviceError, DeviceVec, Graph};
 
 use crate::devices;
 
@@ -17,18 +17,30 @@ fn fresh_memory_is_poisoned() {
 
 #[test]
 fn a_recording_is_done_when_replayed() {
-    let driver = Arc::new(HostDevice::new(2, false));
-    let device = Device::new(Arc::clone(&driver) as _);
+    let [device, _] = devices();
     let cache = DeviceVec::from_slice(&device, &[1u8; 32]).unwrap();
     let pairs = DeviceVec::from_slice(&device, &[0u32, 1]).unwrap();
-    driver.begin_recording().unwrap();
-    copy_blocks(&device, cache.as_slice(), 16, pairs.as_slice()).unwrap();
-    let graph = driver.end_recording().unwrap();
+    let copy = || copy_blocks(&device, cache.as_slice(), 16, pairs.as_slice());
+    let graph = Graph::record(&device, copy).unwrap();
     cache.slice(0..16).upload(&[7; 16]).unwrap();
     assert_eq!(cache.slice(16..32).to_vec().unwrap(), [1; 16]);
-    // SAFETY: cache and pairs are alive.
-    unsafe { driver.replay(graph) }.unwrap();
+    graph.replay().unwrap();
     assert_eq!(cache.slice(16..32).to_vec().unwrap(), [7; 16]);
+    // Its memory outlives what owned it.
+    drop(pairs);
+    cache.slice(0..16).upload(&[8; 16]).unwrap();
+    graph.replay().unwrap();
+    assert_eq!(cache.slice(16..32).to_vec().unwrap(), [8; 16]);
+}
+
+#[test]
+fn a_recording_takes_no_upload() {
+    let [device, _] = devices();
+    let cache = DeviceVec::from_slice(&device, &[1u8; 32]).unwrap();
+    let recorded = Graph::record(&device, || cache.as_slice().upload(&[2; 32]));
+    assert!(matches!(recorded, Err(DeviceError::Shape(_))), "{recorded:?}");
+    cache.as_slice().upload(&[3; 32]).unwrap();
+    assert_eq!(cache.as_slice().to_vec().unwrap(), [3; 32]);
 }
 
 #[test]
