@@ -1,9 +1,13 @@
 //! The door to arithmetic.
 
+use pith_kernels::PoolError;
+use pith_model::ModelError;
+
 use crate::step::{Outcome, Step, StepId};
 
 pub mod check;
 pub mod cpu;
+mod weights;
 
 /// What an executor can do and how much room it has.
 #[derive(Debug, Clone)]
@@ -48,6 +52,48 @@ pub enum ExecutorError {
     /// Arithmetic failed (a worker panicked, a device was lost). KV contents are void.
     #[error("execution failed: {0}")]
     Failed(String),
+}
+
+/// Why a model could not be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The file could not be read.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A tensor is not what the plan needs, or cannot be repacked.
+    #[error("tensor {tensor} {why}")]
+    Shape {
+        /// Its name.
+        tensor: String,
+        /// What is wrong, to be read after the name.
+        why: String,
+    },
+    /// The KV pool would hold not even one block.
+    #[error("kv_bytes is {kv_bytes}, but one KV block of this model takes {block_bytes} bytes")]
+    NoRoom {
+        /// Configured.
+        kv_bytes: usize,
+        /// Needed.
+        block_bytes: usize,
+    },
+    /// A setting is out of range.
+    #[error("{field} must be {rule}")]
+    Config {
+        /// Its name.
+        field: &'static str,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// A worker panicked while loading.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+}
+
+impl LoadError {
+    pub(crate) fn unread(what: &str) -> Self {
+        Self::Shape { tensor: what.to_owned(), why: "was not read".to_owned() }
+    }
 }
 
 /// The only door to arithmetic: submit steps, wait for them in order.

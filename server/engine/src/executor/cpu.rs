@@ -10,9 +10,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use pith_kernels::{Isa, KvLayer, KvType, Pool, PoolError};
+use pith_model::ModelFile;
 use pith_model::plan::{Layer, Plan};
-use pith_model::{ModelError, ModelFile};
 
+pub use super::LoadError;
 use super::check::{Limits, check, sampled_rows};
 use super::{Capabilities, Executor, ExecutorError, Ticket};
 use crate::step::{Outcome, Step, StepId, TokenSource, Want, Wanted};
@@ -61,48 +62,6 @@ impl CpuConfig {
     }
 }
 
-/// Why a model could not be loaded.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LoadError {
-    /// The file could not be read.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// A tensor is not what the plan needs, or cannot be repacked.
-    #[error("tensor {tensor} {why}")]
-    Shape {
-        /// Its name.
-        tensor: String,
-        /// What is wrong, to be read after the name.
-        why: String,
-    },
-    /// The KV pool would hold not even one block.
-    #[error("kv_bytes is {kv_bytes}, but one KV block of this model takes {block_bytes} bytes")]
-    NoRoom {
-        /// Configured.
-        kv_bytes: usize,
-        /// Needed.
-        block_bytes: usize,
-    },
-    /// A setting is out of range.
-    #[error("{field} must be {rule}")]
-    Config {
-        /// Its name.
-        field: &'static str,
-        /// What it must be.
-        rule: &'static str,
-    },
-    /// A worker panicked while loading.
-    #[error(transparent)]
-    Pool(#[from] PoolError),
-}
-
-impl LoadError {
-    fn unread(what: &str) -> Self {
-        Self::Shape { tensor: what.to_owned(), why: "was not read".to_owned() }
-    }
-}
-
 /// Where the arithmetic happens.
 #[derive(Debug)]
 struct Machine {
@@ -146,7 +105,7 @@ impl CpuExecutor {
 
         let block_bytes = block_bytes(&config, file.plan());
         let blocks = blocks_within(&config, block_bytes)?;
-        let weights = Weights::read(file, &pool)?;
+        let weights = weights::read(file, &pool)?;
         let plan = &weights.plan;
         let slots = blocks * config.block_size;
         let kv_type = config.kv_type;
