@@ -1,6 +1,7 @@
 //! The door to arithmetic.
 
 use pith_kernels::PoolError;
+use pith_kernels::device::DeviceError;
 use pith_model::ModelError;
 
 use crate::step::{Outcome, Step, StepId};
@@ -41,7 +42,7 @@ pub struct Capabilities {
 pub struct Ticket(pub StepId);
 
 /// Why a step failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ExecutorError {
     /// The step asks for something this executor lacks.
     #[error("this executor does not support {0}")]
@@ -49,9 +50,12 @@ pub enum ExecutorError {
     /// The step contradicts itself or the pool: a bug of the scheduler.
     #[error("malformed step: {0}")]
     Malformed(String),
-    /// Arithmetic failed (a worker panicked, a device was lost). KV contents are void.
+    /// Arithmetic failed (a worker panicked, a kernel could not be launched). KV contents are void.
     #[error("execution failed: {0}")]
     Failed(String),
+    /// The device is gone, and with it everything on it, until [`Executor::revive`] brings it back.
+    #[error("the device was lost: {0}")]
+    Lost(String),
 }
 
 /// Why a model could not be loaded.
@@ -85,6 +89,9 @@ pub enum LoadError {
         /// What it must be.
         rule: &'static str,
     },
+    /// The device cannot be had, or lacks the memory.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A worker panicked while loading.
     #[error(transparent)]
     Pool(#[from] PoolError),
@@ -104,4 +111,9 @@ pub trait Executor: Send {
     fn submit(&mut self, step: Step) -> Result<Ticket, ExecutorError>;
     /// Blocks until the step is done.
     fn wait(&mut self, ticket: Ticket) -> Result<Outcome, ExecutorError>;
+    /// Starts afresh after [`ExecutorError::Lost`]: the same capabilities, an empty KV cache, no step in flight. Takes as long as
+    /// loading.
+    fn revive(&mut self) -> Result<(), ExecutorError> {
+        Err(ExecutorError::Unsupported("a new start"))
+    }
 }

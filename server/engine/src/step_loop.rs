@@ -22,6 +22,8 @@ use crate::stream::{ScoreWriter, StreamWriter};
 const POLL: Duration = Duration::from_millis(5);
 /// Steps that may fail one after another before the engine is declared unhealthy for good.
 const MAX_FAILURES: u32 = 3;
+/// How often a lost device is looked for.
+const REVIVAL: Duration = Duration::from_secs(5);
 
 /// What the handle sends the engine thread.
 pub(crate) enum Message {
@@ -94,6 +96,8 @@ pub(crate) struct StepLoop {
     closing: Vec<Live>,
     tickets: VecDeque<Ticket>,
     failures: u32,
+    /// The executor lost its device; when it is looked for next.
+    lost: Option<Instant>,
     checked: bool,
     /// Tokens handed out since start.
     generated_tokens: u64,
@@ -119,6 +123,7 @@ impl StepLoop {
             closing: Vec::new(),
             tickets: VecDeque::new(),
             failures: 0,
+            lost: None,
             checked: false,
             generated_tokens: 0,
         };
@@ -154,6 +159,14 @@ impl StepLoop {
         }
         self.drop_what_is_over();
         self.flush();
+        if let Some(next) = self.lost {
+            if Instant::now() >= next {
+                self.revive();
+            } else {
+                self.fail_running("the device was lost", true);
+            }
+            return true;
+        }
         while self.tickets.len() < self.executor.capabilities().depth.max(1) {
             let Some(step) = self.scheduler.plan() else { break };
             self.note_started();
@@ -189,7 +202,12 @@ impl StepLoop {
             let message = match self.inbox.try_recv() {
                 Err(TryRecvError::Empty) if idle => {
                     self.check_books();
-                    self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
+                    match self.lost {
+                        None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                        Some(next) => {
+                            self.inbox.recv_timeout(next.saturating_duration_since(Instant::now()))
+                        }
+                    }
                 }
                 Err(TryRecvError::Empty) if self.advancing() => return true,
                 // Every stream is paused or closing: look again when a reader may have caught up.
@@ -387,6 +405,12 @@ impl StepLoop {
 
     fn executor_failed(&mut self, error: &ExecutorError) {
         tracing::error!(%error, "a step failed; its sequences end");
+        if matches!(error, ExecutorError::Lost(_)) {
+            self.shared.healthy.store(false, Ordering::Release);
+            self.lost = Some(Instant::now());
+            self.fail_running(&error.to_string(), true);
+            return;
+        }
         self.failures += 1;
         if self.failures >= MAX_FAILURES {
             tracing::error!(
@@ -396,6 +420,24 @@ impl StepLoop {
         }
         let everything = self.failures >= MAX_FAILURES;
         self.fail_running(&error.to_string(), everything);
+    }
+
+    /// Looks for the lost device, and carries on where it is back.
+    fn revive(&mut self) {
+        match self.executor.revive() {
+            Ok(()) => {
+                tracing::info!("the device is back; the engine starts afresh");
+                self.scheduler = self.scheduler.anew(self.executor.capabilities());
+                self.lost = None;
+                self.failures = 0;
+                self.shared.healthy.store(true, Ordering::Release);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the device is not back");
+                self.lost = Some(Instant::now() + REVIVAL);
+            }
+        }
+        self.publish_load();
     }
 
     /// Ends every running request (`everything`: every waiting one too) and starts from an empty KV pool.

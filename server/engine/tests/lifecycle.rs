@@ -274,6 +274,35 @@ async fn an_executor_that_keeps_failing_is_reported_unhealthy() {
 }
 
 #[tokio::test]
+async fn a_lost_device_ends_every_stream_and_is_brought_back() {
+    let (engine, probe) = start(200, EngineConfig::default());
+    probe.sleep_us.store(500, Ordering::Relaxed);
+    let mut stream = engine.submit(request("hurt", long_prompt(20, 500), 500)).unwrap();
+    stream.next().await.unwrap().unwrap();
+    let waiting = engine.submit(request("waiting", long_prompt(21, 500), 500)).unwrap();
+    probe.vain_revivals.store(1, Ordering::Relaxed);
+    probe.lost.store(true, Ordering::Relaxed);
+    for stream in [stream, waiting] {
+        match read(stream).await.end {
+            Err(EngineError::Failed(why)) => assert!(why.contains("lost"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    // The first look is in vain: until the next nobody is let in, and health says so.
+    assert!(!engine.healthy());
+    assert!(matches!(engine.submit(request("late", vec![1], 1)), Err(SubmitError::Unavailable)));
+    let begun = std::time::Instant::now();
+    while !engine.healthy() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "never brought back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let prompt = long_prompt(20, 30);
+    let answer = read(engine.submit(request("next", prompt.clone(), 30)).unwrap()).await;
+    assert_eq!(answer.tokens, alone(&prompt, 30, &[7]), "stale KV after a loss");
+    settled(&engine).await;
+}
+
+#[tokio::test]
 async fn the_queue_is_bounded_and_bad_requests_never_reach_it() {
     let config = EngineConfig { max_waiting: 2, max_running: 1, ..EngineConfig::default() };
     let (engine, probe) = start(600, config);

@@ -1,9 +1,9 @@
 //! A model's weights, whatever they are kept in: matrices `M` and vectors `V` of an executor, and which tensors they are made of.
 
 use pith_kernels::Quant;
+use pith_model::ModelFile;
 use pith_model::file::TensorType;
 use pith_model::plan::{Layer, Plan};
-use pith_model::ModelFile;
 
 use super::LoadError;
 

@@ -31,6 +31,10 @@ pub(crate) struct Probe {
     pub(crate) fail_steps: AtomicU64,
     /// The next step panics.
     pub(crate) panic_steps: AtomicU64,
+    /// The device is gone; steps fail until it is revived.
+    pub(crate) lost: AtomicBool,
+    /// Looks for the lost device that are in vain before one brings it back.
+    pub(crate) vain_revivals: AtomicU64,
     /// Rows of a [`cursed`] context come to no number.
     pub(crate) curses: AtomicBool,
     /// The model repeats itself ([`echo_token`]), and rows cost next to nothing.
@@ -288,6 +292,9 @@ impl Executor for FakeExecutor {
         if take_one(&self.probe.panic_steps) {
             panic!("planted panic");
         }
+        if self.probe.lost.load(Ordering::Relaxed) {
+            return Err(ExecutorError::Lost("planted loss".to_owned()));
+        }
         if take_one(&self.probe.fail_steps) {
             self.slots.fill(None);
             return Err(ExecutorError::Failed("planted failure".to_owned()));
@@ -301,6 +308,16 @@ impl Executor for FakeExecutor {
             false => 1e-4 * rows,
         };
         Ok(Outcome { id: step.id, wanted, seconds })
+    }
+
+    fn revive(&mut self) -> Result<(), ExecutorError> {
+        if take_one(&self.probe.vain_revivals) {
+            return Err(ExecutorError::Lost("still gone".to_owned()));
+        }
+        self.slots.fill(None);
+        self.queue.clear();
+        self.probe.lost.store(false, Ordering::Relaxed);
+        Ok(())
     }
 }
 
