@@ -17,6 +17,7 @@ pub mod copy;
 mod graph;
 #[cfg(feature = "host-device")]
 pub mod host;
+pub mod matrix;
 
 pub use buffer::{DeviceSlice, DeviceVec, Download, Plain};
 pub use graph::Graph;
@@ -194,7 +195,7 @@ pub enum ProductOut {
     AddF32,
 }
 
-/// `out[rows, outputs] (+)= a[rows, inputs] * b[outputs, inputs]^T`, `a` and `b` bfloat16, all row by row without gaps, sums
+/// `out[rows, outputs] (+)= a[rows, inputs] * b[outputs, inputs]^T`, `a` and `b` bfloat16, row by row without gaps, sums
 /// in f32. Addresses are of the device.
 #[derive(Debug, Clone, Copy)]
 pub struct Product {
@@ -210,6 +211,9 @@ pub struct Product {
     pub b: u64,
     /// Address of the result.
     pub out: u64,
+    /// Numbers from a row of the result to the next: at least `outputs`, more where this product is some columns of a wider
+    /// one.
+    pub out_stride: usize,
     /// What the result is made of.
     pub kind: ProductOut,
 }

@@ -6,6 +6,8 @@
 mod device {
     mod copy;
     mod host;
+    mod matrix;
+    mod matrix_multiply;
 }
 
 use pith_kernels::device::{Device, host};
