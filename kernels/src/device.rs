@@ -14,6 +14,7 @@ use graph::Freed;
 
 mod buffer;
 pub mod copy;
+pub mod cuda;
 mod graph;
 #[cfg(feature = "host-device")]
 pub mod host;
