@@ -19,6 +19,7 @@ mod graph;
 #[cfg(feature = "host-device")]
 pub mod host;
 pub mod matrix;
+pub mod kv;
 
 pub use buffer::{DeviceSlice, DeviceVec, Download, Plain};
 pub use graph::Graph;

@@ -8,6 +8,7 @@ mod device {
     mod host;
     mod matrix;
     mod matrix_multiply;
+    mod kv;
 }
 
 use pith_kernels::device::{Device, host};
