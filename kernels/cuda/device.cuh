@@ -251,3 +251,58 @@ DEVICE void mma_bf16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
     host::mma_bf16(d, a, b);
 #endif
 }
+
+// Eight floats from `from`, of which the first `count` are there; the others become 0. `wide`: the address is aligned to
+// sixteen bytes. What a lane gets is the same either way.
+DEVICE void load8(float (&to)[8], const float* from, u32 count, bool wide) {
+    if (wide && count >= 8) {
+        u32x4 low = load16(from), high = load16(from + 4);
+        UNROLL for (u32 at = 0; at < 4; at++) {
+            to[at] = bits_float(low.at[at]);
+            to[at + 4] = bits_float(high.at[at]);
+        }
+    } else {
+        UNROLL for (u32 at = 0; at < 8; at++) to[at] = at < count ? from[at] : 0.0f;
+    }
+}
+
+DEVICE void load8(float (&to)[8], const bf16* from, u32 count, bool wide) {
+    if (wide && count >= 8) {
+        u32x4 packed = load16(from);
+        UNROLL for (u32 at = 0; at < 4; at++) {
+            to[2 * at] = low_bf16(packed.at[at]);
+            to[2 * at + 1] = high_bf16(packed.at[at]);
+        }
+    } else {
+        UNROLL for (u32 at = 0; at < 8; at++) to[at] = at < count ? to_float(from[at]) : 0.0f;
+    }
+}
+
+// The first `count` of eight floats to `to`; as `load8`.
+DEVICE void store8(float* to, const float (&from)[8], u32 count, bool wide) {
+    if (wide && count >= 8) {
+        u32x4 low, high;
+        UNROLL for (u32 at = 0; at < 4; at++) {
+            low.at[at] = float_bits(from[at]);
+            high.at[at] = float_bits(from[at + 4]);
+        }
+        store16(to, low);
+        store16(to + 4, high);
+    } else {
+        UNROLL for (u32 at = 0; at < 8; at++) {
+            if (at < count) to[at] = from[at];
+        }
+    }
+}
+
+DEVICE void store8(bf16* to, const float (&from)[8], u32 count, bool wide) {
+    if (wide && count >= 8) {
+        u32x4 packed;
+        UNROLL for (u32 at = 0; at < 4; at++) packed.at[at] = pack_bf16(from[2 * at], from[2 * at + 1]);
+        store16(to, packed);
+    } else {
+        UNROLL for (u32 at = 0; at < 8; at++) {
+            if (at < count) to[at] = to_bf16(from[at]);
+        }
+    }
+}

@@ -13,13 +13,18 @@ use std::sync::Arc;
 use graph::Freed;
 
 mod buffer;
+pub mod convert;
 pub mod copy;
 pub mod cuda;
 mod graph;
+pub mod embed;
+pub mod gated;
 #[cfg(feature = "host-device")]
 pub mod host;
 pub mod matrix;
 pub mod kv;
+pub mod norm;
+mod shape;
 
 pub use buffer::{DeviceSlice, DeviceVec, Download, Plain};
 pub use graph::Graph;

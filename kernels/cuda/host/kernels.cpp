@@ -2,6 +2,10 @@
 #include "../device.cuh"
 #include "../matrix.cuh"
 
+namespace convert {
+#include "../convert.cu"
+}
+
 namespace copy {
 #include "../copy.cu"
 }
@@ -10,8 +14,16 @@ namespace dequantise {
 #include "../dequantise.cu"
 }
 
+namespace embed {
+#include "../embed.cu"
+}
+
 namespace embed_coded {
 #include "../embed_coded.cu"
+}
+
+namespace gated {
+#include "../gated.cu"
 }
 
 namespace gemm {
@@ -20,6 +32,10 @@ namespace gemm {
 
 namespace gemv {
 #include "../gemv.cu"
+}
+
+namespace norm {
+#include "../norm.cu"
 }
 
 extern "C" void pith_host_kernels() {}
