@@ -19,6 +19,7 @@ pub mod cuda;
 mod graph;
 pub mod embed;
 pub mod gated;
+pub mod heads;
 #[cfg(feature = "host-device")]
 pub mod host;
 pub mod matrix;

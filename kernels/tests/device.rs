@@ -8,6 +8,7 @@ mod device {
     mod copy;
     mod embed;
     mod gated;
+    mod heads;
     mod host;
     mod matrix;
     mod matrix_multiply;

@@ -34,6 +34,10 @@ namespace gemv {
 #include "../gemv.cu"
 }
 
+namespace heads {
+#include "../heads.cu"
+}
+
 namespace norm {
 #include "../norm.cu"
 }
