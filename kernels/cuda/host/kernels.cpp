@@ -1,5 +1,6 @@
 // Every kernel, compiled for the host. Each file has a namespace of its own, as each is a module of its own on a device.
 #include "../device.cuh"
+#include "../logits.cuh"
 #include "../matrix.cuh"
 
 namespace convert {
@@ -40,6 +41,10 @@ namespace heads {
 
 namespace norm {
 #include "../norm.cu"
+}
+
+namespace score {
+#include "../score.cu"
 }
 
 extern "C" void pith_host_kernels() {}

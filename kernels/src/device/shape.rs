@@ -36,6 +36,11 @@ pub(super) fn sum_bytes(threads: u32, times: usize) -> usize {
     threads as usize / 32 * times * size_of::<f32>()
 }
 
+/// Bytes of shared memory in which a block measures a row of logits (`SPREAD_BYTES` of `logits.cuh` for each warp).
+pub(super) fn spread_bytes(threads: u32) -> usize {
+    threads as usize / 32 * 16
+}
+
 /// A thread for each group of each of `rows` rows of `width`.
 ///
 /// # Errors
