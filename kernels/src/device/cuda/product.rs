@@ -41,6 +41,7 @@ struct Shape {
     bucket: usize,
     outputs: usize,
     inputs: usize,
+    out_stride: usize,
     kind: ProductOut,
     /// Of all three matrices, bytes.
     alignment: u64,
@@ -48,9 +49,9 @@ struct Shape {
 
 impl Shape {
     fn of(product: &Product) -> Self {
-        let Product { rows, outputs, inputs, a, b, out, kind } = *product;
+        let Product { rows, outputs, inputs, a, b, out, out_stride, kind } = *product;
         let alignment = 1 << (a | b | out | ALIGNMENT).trailing_zeros();
-        Self { bucket: rows.next_power_of_two(), outputs, inputs, kind, alignment }
+        Self { bucket: rows.next_power_of_two(), outputs, inputs, out_stride, kind, alignment }
     }
 }
 
@@ -179,7 +180,7 @@ impl Products {
         // Products that add to their result are not to do so several times.
         let scratch = match product.kind {
             ProductOut::Bf16 | ProductOut::F32 => None,
-            ProductOut::AddF32 => match Memory::new(rows * product.outputs * 4) {
+            ProductOut::AddF32 => match Memory::new(rows * product.out_stride * 4) {
                 Ok(memory) => Some(memory),
                 // There will be no more room the next time.
                 Err(DeviceError::OutOfMemory { .. }) => {
@@ -410,9 +411,15 @@ impl Drop for Operation {
 struct Layout(cublasLtMatrixLayout_t);
 
 impl Layout {
-    fn new(kind: cudaDataType, rows: usize, columns: usize) -> Result<Self, DeviceError> {
+    /// Rows of `columns` numbers that begin `stride` apart.
+    fn new(
+        kind: cudaDataType,
+        rows: usize,
+        columns: usize,
+        stride: usize,
+    ) -> Result<Self, DeviceError> {
         let mut raw = std::ptr::null_mut();
-        let distance = i64::try_from(columns).unwrap_or(i64::MAX);
+        let distance = i64::try_from(stride).unwrap_or(i64::MAX);
         // SAFETY: the library is here.
         let status = unsafe {
             cublasLtMatrixLayoutCreate(&raw mut raw, kind, columns as u64, rows as u64, distance)
@@ -439,15 +446,15 @@ struct Layouts {
 
 impl Layouts {
     fn of(product: &Product) -> Result<Self, DeviceError> {
-        let Product { rows, outputs, inputs, kind, .. } = *product;
+        let Product { rows, outputs, inputs, out_stride, kind, .. } = *product;
         let kind = match kind {
             ProductOut::Bf16 => cudaDataType::CUDA_R_16BF,
             ProductOut::F32 | ProductOut::AddF32 => cudaDataType::CUDA_R_32F,
         };
         Ok(Self {
-            a: Layout::new(cudaDataType::CUDA_R_16BF, rows, inputs)?,
-            b: Layout::new(cudaDataType::CUDA_R_16BF, outputs, inputs)?,
-            out: Layout::new(kind, rows, outputs)?,
+            a: Layout::new(cudaDataType::CUDA_R_16BF, rows, inputs, inputs)?,
+            b: Layout::new(cudaDataType::CUDA_R_16BF, outputs, inputs, inputs)?,
+            out: Layout::new(kind, rows, outputs, out_stride)?,
         })
     }
 }
