@@ -26,6 +26,8 @@ use crate::api::{Api, Door, GateLayer, Preparers, Shared};
 use crate::config::Config;
 use crate::drain::Drained;
 use crate::embedding::Embedding;
+use crate::executor;
+use crate::hub::HubError;
 use crate::stored::Stored;
 use crate::tenants::Tenants;
 
@@ -70,8 +72,9 @@ pub struct NotServed {
 
 impl From<anyhow::Error> for NotServed {
     fn from(error: anyhow::Error) -> Self {
-        let hint =
-            error.downcast_ref::<crate::hub::HubError>().map(|error| error.hint().to_string());
+        let of_hub = error.downcast_ref::<HubError>().map(|error| error.hint().to_string());
+        let of_device = || Some(executor::hint(error.downcast_ref()?)?.to_owned());
+        let hint = of_hub.or_else(of_device);
         Self { message: format!("{error:#}"), hint }
     }
 }

@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod device;
 mod layers;
 #[cfg(test)]
 mod tests;
+
+pub use device::{DeviceChoice, UnknownDevice};
 
 /// Every setting with its default, unit and range, as people read it.
 pub const DEFAULT: &str = include_str!("../config/pith.toml");
@@ -61,6 +64,7 @@ pub struct Context {
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "described in config/pith.toml")]
 pub struct Engine {
+    pub device: DeviceChoice,
     pub max_waiting: usize,
     pub max_running: usize,
     pub max_step_tokens: usize,

@@ -13,6 +13,7 @@ pub mod commands;
 pub mod config;
 pub mod drain;
 pub mod embedding;
+mod executor;
 pub mod hub;
 pub mod language_model;
 pub mod prompt;

@@ -68,6 +68,10 @@ fn wrong_usage_leaves_with_64() {
         &["bench", "serve", "--slo", "itl:20"],
         &["bench", "serve", "--prompts", "file"],
         &["bench", "serve", "--isa", "mmx"],
+        &["bench", "serve", "--address", "http://[::1]:9", "--device", "cpu"],
+        &["bench", "offline", "--device", "gpu"],
+        &["serve", "--device", "cuda:x"],
+        &["ask", "question", "file", "--endpoint", "http://[::1]:9", "--device", "cpu"],
     ] {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(64), "{arguments:?}: {}", stderr(&output));
@@ -158,7 +162,10 @@ fn the_doctor_fails_where_something_needed_is_missing() {
             .unwrap()
             .clone()
     };
-    for name in ["system", "cpu", "isa", "cores", "memory", "gpu", "cache", "models"] {
+    for name in [
+        "system", "cpu", "isa", "cores", "memory", "gpu", "cubins", "nvrtc", "cublaslt", "cache",
+        "models",
+    ] {
         assert!(!check(name)["found"].as_str().unwrap().is_empty(), "{name}");
     }
     assert_eq!(check("pip")["status"], "fail");

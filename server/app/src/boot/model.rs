@@ -4,17 +4,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use pith_engine::executor::cpu::{CpuConfig, CpuExecutor};
+use pith_engine::executor::cpu::CpuConfig;
 use pith_engine::request::{Event, GenerateRequest, SamplingParams, StopConditions};
 use pith_engine::{Engine, EngineConfig};
-use pith_kernels::Isa;
 use pith_model::ModelFile;
 use pith_model::tokenizer::Special;
 
 use super::machine::Machine;
 use super::memory::kv_bytes;
 use crate::config::Config;
-use crate::hub;
+use crate::{executor, hub};
 
 /// Tokens of the warm-up: a prefill and a few decode steps touch every weight and every path once.
 const WARM_UP_TOKENS: u32 = 4;
@@ -28,10 +27,6 @@ pub struct Served {
     pub file: Arc<ModelFile>,
     /// What generates with it.
     pub engine: Engine,
-    /// Instruction set in use.
-    pub isa: Isa,
-    /// Threads that compute.
-    pub threads: usize,
     /// Seconds from opening the file to a running engine.
     pub load_seconds: f64,
 }
@@ -41,7 +36,6 @@ pub(super) fn load(config: &Config, Machine { isa, pool }: Machine) -> anyhow::R
     let resolved = hub::resolve(&config.model.name)?;
     let begun = Instant::now();
     let file = ModelFile::open(&resolved.path)?;
-    let threads = pool.threads();
     let cpu = CpuConfig {
         kv_type: config.cpu.kv_type.into(),
         block_size: config.cpu.block_size,
@@ -49,7 +43,7 @@ pub(super) fn load(config: &Config, Machine { isa, pool }: Machine) -> anyhow::R
         max_context: (config.cpu.max_context > 0).then_some(config.cpu.max_context),
         ..CpuConfig::new(isa, kv_bytes(config.cpu.kv_mib))
     };
-    let executor = CpuExecutor::load(&file, cpu, pool)
+    let executor = executor::load(config.engine.device, &file, cpu, pool)
         .with_context(|| format!("cannot load {}", resolved.path.display()))?;
     let file = Arc::new(file);
     let engine = EngineConfig {
@@ -62,9 +56,9 @@ pub(super) fn load(config: &Config, Machine { isa, pool }: Machine) -> anyhow::R
         max_draft_tokens: config.engine.max_draft_tokens,
         ..EngineConfig::default()
     };
-    let engine = Engine::start(Box::new(executor), Arc::clone(&file) as _, engine)?;
+    let engine = Engine::start(executor, Arc::clone(&file) as _, engine)?;
     let load_seconds = begun.elapsed().as_secs_f64();
-    Ok(Served { name: resolved.name, file, engine, isa, threads, load_seconds })
+    Ok(Served { name: resolved.name, file, engine, load_seconds })
 }
 
 impl Served {

@@ -9,6 +9,7 @@ use pith_client::v1;
 
 use super::answer::{Question, ask, stream_out};
 use super::{Failure, local};
+use crate::config::DeviceChoice;
 use crate::hub;
 
 /// Largest file that is read, bytes: what fits the server's default message limit.
@@ -50,6 +51,9 @@ pub(super) struct Answering {
     /// A name from `pith models` or a GGUF file (default: smollm2); with --endpoint, a model it serves
     #[arg(long, value_name = "NAME|FILE")]
     pub(super) model: Option<String>,
+    /// What computes: auto (a graphics card if there is one), cpu or cuda:N (default: PITH_ENGINE_DEVICE, else auto)
+    #[arg(long, value_name = "DEVICE", conflicts_with = "endpoint")]
+    pub(super) device: Option<DeviceChoice>,
     /// A running server, http://HOST:PORT; its key is read from PITH_KEY (default: a server inside this process)
     #[arg(long, value_name = "URL")]
     pub(super) endpoint: Option<String>,
@@ -63,7 +67,7 @@ pub(super) fn run(args: AskArgs) -> Result<ExitCode, Failure> {
         return Err(Failure::usage("standard input can be read once: give - once"));
     }
     let documents = args.files.iter().map(|file| read(file)).collect::<Result<_, _>>()?;
-    let Answering { budget, max_tokens, model, endpoint } = args.answering;
+    let Answering { budget, max_tokens, model, device, endpoint } = args.answering;
     let question =
         |model: String| Question { prompt: args.question, documents, model, budget, max_tokens };
     let answered = match endpoint {
@@ -82,7 +86,9 @@ pub(super) fn run(args: AskArgs) -> Result<ExitCode, Failure> {
             let model = model.as_deref().unwrap_or(hub::DEFAULT_MODEL);
             // Fetched before the server starts, so that a failure reads as what it is.
             hub::resolve(model)?;
-            local::with_server(model, async |client| answer(&client, &question, args.json).await)?
+            local::with_server(model, device, async |client| {
+                answer(&client, &question, args.json).await
+            })?
         }
     };
     let mut stdout = io::stdout().lock();

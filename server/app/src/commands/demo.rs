@@ -51,7 +51,7 @@ pub(super) fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
         budget: args.budget,
         max_tokens: args.max_tokens,
     };
-    let answered = local::with_server(&args.model, async |client| {
+    let answered = local::with_server(&args.model, None, async |client| {
         let mut stdout = io::stdout();
         writeln!(stdout, "Document: {} ({bytes} bytes, licence {})", entry.about, entry.licence)?;
         writeln!(stdout, "Question: {}\n", question.prompt)?;

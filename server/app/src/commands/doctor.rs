@@ -5,10 +5,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
+use pith_kernels::device::cuda;
 use serde::Serialize;
 
 use super::Failure;
 use crate::hub::{Hub, HubError, disk, error::megabytes};
+
+mod gpu;
 
 /// Room that the default model needs while it is fetched, bytes.
 const ROOM_BYTES: u64 = 400_000_000;
@@ -24,7 +27,7 @@ pub struct DoctorArgs {
 }
 
 /// One thing that was looked at.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 struct Check {
     name: &'static str,
     status: Status,
@@ -64,8 +67,8 @@ pub(super) fn run(args: DoctorArgs) -> Result<ExitCode, Failure> {
         isa(),
         cores(),
         memory(),
-        Check::new("gpu", "none supported yet: everything is computed on the CPU"),
     ];
+    checks.extend(gpu::checks(&cuda::presence()));
     match Hub::from_env() {
         Ok(hub) => checks.extend([pip(&hub), cache(&hub), models(&hub)]),
         Err(error) => {
@@ -87,9 +90,9 @@ pub(super) fn run(args: DoctorArgs) -> Result<ExitCode, Failure> {
                 Status::Warn => "warn",
                 Status::Fail => "FAIL",
             };
-            writeln!(stdout, "{mark}  {name:<7} {found}")?;
+            writeln!(stdout, "{mark}  {name:<8} {found}")?;
             if let Some(hint) = hint {
-                writeln!(stdout, "              hint: {hint}")?;
+                writeln!(stdout, "               hint: {hint}")?;
             }
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pith_client::Client;
-use pith_engine::executor::cpu::{CpuConfig, CpuExecutor};
+use pith_engine::executor::cpu::CpuConfig;
 use pith_engine::{Engine, EngineConfig};
 use pith_kernels::{Isa, Pool};
 use pith_model::ModelFile;
@@ -12,10 +12,10 @@ use toml::{Table, Value};
 
 use super::Failure;
 use crate::boot::{self, NotServed, Running};
-use crate::config::{Config, KvType, Log, LogFormat};
+use crate::config::{Config, DeviceChoice, KvType, Log, LogFormat};
 use crate::embedding::Embedding;
 use crate::hub::{self, Hub, Resolved};
-use crate::telemetry;
+use crate::{executor, telemetry};
 
 /// How long calls may go on once a command has its answer: there are none.
 const GRACE: Duration = Duration::from_secs(1);
@@ -39,15 +39,16 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
     result
 }
 
-/// Serves `model` on a free port of this machine, over real gRPC, while `work` uses it. The settings
-/// are those of `pith serve` without a file: PITH_* variables count.
+/// Serves `model` on a free port of this machine, over real gRPC, while `work` uses it, computed on `device` if there is a
+/// wish. The settings are those of `pith serve` without a file: PITH_* variables count.
 pub(super) fn with_server<T>(
     model: &str,
+    device: Option<DeviceChoice>,
     work: impl AsyncFnOnce(Client) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    with_server_of(settings(model)?, async |running| {
-        work(Client::connect(running.endpoint()).await?).await
-    })
+    let mut config = settings(model)?;
+    config.engine.device = device.unwrap_or(config.engine.device);
+    with_server_of(config, async |running| work(Client::connect(running.endpoint()).await?).await)
 }
 
 /// As [`with_server`], with settings of the caller's.
@@ -101,6 +102,8 @@ impl From<NotServed> for Failure {
 /// How to run an engine without a server.
 #[derive(Debug)]
 pub(super) struct EngineSettings {
+    /// What computes.
+    pub(super) device: DeviceChoice,
     /// Instruction set; the fastest if unset.
     pub(super) isa: Option<String>,
     /// 0 = one per core.
@@ -131,9 +134,12 @@ pub(super) fn engine(
         kv_type: settings.kv_type.into(),
         ..CpuConfig::new(isa, kv_bytes(&file, settings.kv_tokens))
     };
-    let executor = CpuExecutor::load(&file, cpu, Pool::new(settings.threads))
-        .map_err(|error| cannot(&error))?;
-    let engine = Engine::start(Box::new(executor), Arc::clone(&file) as _, settings.config.clone())
+    let executor = executor::load(settings.device, &file, cpu, Pool::new(settings.threads))
+        .map_err(|error| match executor::hint(&error) {
+            Some(hint) => cannot(&error).hint(hint),
+            None => cannot(&error),
+        })?;
+    let engine = Engine::start(executor, Arc::clone(&file) as _, settings.config.clone())
         .map_err(|error| Failure::new(format!("cannot start the engine: {error}")))?;
     Ok((engine, file))
 }

@@ -10,7 +10,7 @@ use toml::{Table, Value};
 
 use super::Failure;
 use crate::boot::{self, NotServed, Running, Served};
-use crate::config::{Config, ConfigError, KvType, LogFormat, Speculation};
+use crate::config::{Config, ConfigError, DeviceChoice, KvType, LogFormat, Speculation};
 use crate::{drain, telemetry};
 
 /// Signals closer together than this are one.
@@ -30,6 +30,9 @@ pub struct ServeArgs {
     /// A name from `pith models`, or the path of a GGUF file.
     #[arg(long, value_name = "NAME|PATH")]
     pub model: Option<String>,
+    /// What computes: auto (a graphics card if there is one), cpu or cuda:N.
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<DeviceChoice>,
     /// Threads that compute; 0 = one per core.
     #[arg(long, value_name = "N")]
     pub threads: Option<u32>,
@@ -75,6 +78,7 @@ impl ServeArgs {
         let settings = [
             ("listen", "grpc", self.grpc_listen.map(|addr| Value::String(addr.to_string()))),
             ("model", "name", self.model.clone().map(Value::String)),
+            ("engine", "device", self.device.map(|device| Value::String(device.to_string()))),
             (
                 "engine",
                 "speculation",
@@ -170,7 +174,7 @@ fn banner(running: &Running, served: &Served, keyed: bool) -> String {
     let model = &served.name;
     let context = served.engine.max_context();
     let kv_type = served.engine.capabilities().kv_type;
-    let (isa, threads, kv) = (served.isa.name(), served.threads, served.kv_tokens());
+    let (executor, kv) = (&served.engine.capabilities().name, served.kv_tokens());
     let _ = writeln!(
         text,
         "pith {} serves {model} on {addr} (gRPC, plaintext)",
@@ -178,7 +182,7 @@ fn banner(running: &Running, served: &Served, keyed: bool) -> String {
     );
     let _ = writeln!(
         text,
-        "  context {context} tokens, KV cache {kv} tokens ({kv_type}), {isa}, {threads} threads"
+        "  context {context} tokens, KV cache {kv} tokens ({kv_type}), computed on {executor}"
     );
     let _ = writeln!(text, "  loaded in {:.1} s; try:", served.load_seconds);
     let _ = writeln!(

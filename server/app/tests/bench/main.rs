@@ -204,6 +204,21 @@ async fn refusals_are_counted_by_status() {
 }
 
 #[tokio::test]
+async fn a_card_that_is_not_here_is_an_error_with_a_hint() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("tiny.gguf"), support::tiny::model()).unwrap();
+    // No machine of tests has as many cards; most have none, and no driver.
+    for command in ["offline", "serve"] {
+        let output =
+            bench(folder.path(), &[command, "--model", "tiny.gguf", "--device", "cuda:63"], None)
+                .await;
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("no device") && said.contains("pith doctor"), "{command}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_of_its_own_and_the_bare_engine_are_measured() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("tiny.gguf"), support::tiny::model()).unwrap();

@@ -13,7 +13,7 @@ use super::process::peak_rss_mib;
 use super::run::{Run, Shape};
 use crate::commands::quantile::median;
 use crate::commands::{Failure, local, progress, report};
-use crate::config::{KvType, Speculation};
+use crate::config::{DeviceChoice, KvType, Speculation};
 use crate::hub;
 
 mod page;
@@ -39,6 +39,9 @@ pub struct OfflineArgs {
     /// Threads that compute; 0 is one per core allowed
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1024))]
     threads: u32,
+    /// What computes: auto (a graphics card if there is one), cpu or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    device: DeviceChoice,
     /// Instruction set: scalar, avx2, avx512 or amx (default: the fastest this machine has)
     #[arg(long)]
     isa: Option<String>,
@@ -96,6 +99,7 @@ pub(super) fn run(args: &OfflineArgs) -> Result<ExitCode, Failure> {
         ..EngineConfig::default()
     };
     let settings = local::EngineSettings {
+        device: args.device,
         isa: args.isa.clone(),
         threads: args.threads as usize,
         kv_type: args.kv_type,

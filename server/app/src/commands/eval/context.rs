@@ -27,7 +27,7 @@ use self::times::Times;
 use self::tuning::Tuned;
 use self::vectors::Vectors;
 use crate::commands::{Failure, local, report};
-use crate::config::KvType;
+use crate::config::{DeviceChoice, KvType};
 use crate::hub::{self, Resolved};
 
 mod anchors;
@@ -92,6 +92,9 @@ pub struct ContextArgs {
     /// Threads that compute; 0 is one per core allowed
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1024))]
     threads: u32,
+    /// What computes the reading model: auto (a graphics card if there is one), cpu or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    device: DeviceChoice,
     /// Instruction set of the embedder and the reading model: scalar, avx2, avx512 or amx (default: the fastest this machine has)
     #[arg(long)]
     isa: Option<String>,
@@ -247,6 +250,7 @@ fn read(
         return Ok(());
     }
     let settings = local::EngineSettings {
+        device: args.device,
         isa: args.isa.clone(),
         threads: args.threads as usize,
         kv_type: KvType::F16,

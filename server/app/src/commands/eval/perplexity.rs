@@ -19,7 +19,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::commands::{Failure, local};
-use crate::config::KvType;
+use crate::config::{DeviceChoice, KvType};
 use crate::hub;
 
 /// Arguments of `pith eval perplexity`.
@@ -42,6 +42,9 @@ pub struct PerplexityArgs {
     /// Most windows to score; 0 is all
     #[arg(long, value_name = "N", default_value_t = 0)]
     windows: usize,
+    /// What computes: auto (a graphics card if there is one), cpu or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    device: DeviceChoice,
     /// Instruction set: scalar, avx2, avx512 or amx (default: the fastest this machine has)
     #[arg(long)]
     isa: Option<String>,
@@ -95,6 +98,7 @@ pub(super) fn run(args: PerplexityArgs) -> Result<ExitCode, Failure> {
         ..EngineConfig::default()
     };
     let settings = local::EngineSettings {
+        device: args.device,
         isa: args.isa.clone(),
         threads: args.threads as usize,
         kv_type: args.kv_type,

@@ -9,8 +9,7 @@ use super::load::{Load, Open, Rate};
 use super::prompts::{Common, Set};
 use super::slo::Slo;
 use crate::commands::Failure;
-use crate::config::Config;
-use crate::config::{KvType, Speculation};
+use crate::config::{Config, DeviceChoice, KvType, Speculation};
 
 /// Requests of a closed loop unless told otherwise: so many for each client, so that the steady window is most of it.
 const REQUESTS_PER_CLIENT: u32 = 4;
@@ -25,7 +24,7 @@ const MOST_STREAMS: u32 = 10_000;
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// A running server, http://HOST:PORT; its key is read from PITH_KEY (default: a server inside this process)
-    #[arg(long, value_name = "URL", help_heading = "Server", conflicts_with_all = ["threads", "isa", "kv_type", "speculation"])]
+    #[arg(long, value_name = "URL", help_heading = "Server", conflicts_with_all = ["threads", "device", "isa", "kv_type", "speculation"])]
     pub(super) address: Option<String>,
     /// A name from `pith models` or a GGUF file (default: smollm2); with --address, a model it serves
     #[arg(long, value_name = "NAME|FILE", help_heading = "Server")]
@@ -33,6 +32,9 @@ pub struct ServeArgs {
     /// Threads that compute; 0 is one per core allowed
     #[arg(long, default_value_t = 0, help_heading = "Server", value_parser = clap::value_parser!(u32).range(0..=1024))]
     pub(super) threads: u32,
+    /// What computes: auto (a graphics card if there is one), cpu or cuda:N
+    #[arg(long, value_name = "DEVICE", help_heading = "Server")]
+    pub(super) device: Option<DeviceChoice>,
     /// Instruction set: scalar, avx2, avx512 or amx (default: the fastest this machine has)
     #[arg(long, help_heading = "Server")]
     pub(super) isa: Option<String>,
@@ -163,6 +165,9 @@ impl ServeArgs {
         let most = most.unwrap_or(1);
         if self.threads > 0 {
             config.cpu.threads = self.threads as usize;
+        }
+        if let Some(device) = self.device {
+            config.engine.device = device;
         }
         if let Some(isa) = &self.isa {
             config.cpu.isa.clone_from(isa);
