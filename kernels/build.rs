@@ -166,6 +166,8 @@ fn host_device() {
         .opt_level(2)
         // A sum is what the device makes of it: no contraction beyond what a kernel asks for.
         .flag_if_supported("-ffp-contract=off")
+        // Sixteen bytes of memory are read as what they are not, as device code does.
+        .flag_if_supported("-fno-strict-aliasing")
         .flag_if_supported("-Wno-unused-function")
         .flag_if_supported("-Wno-unused-variable")
         .flag_if_supported("-Wno-unknown-pragmas")

@@ -25,6 +25,7 @@ pub mod host;
 pub mod matrix;
 pub mod kv;
 pub mod norm;
+pub mod sample;
 pub mod score;
 mod shape;
 

@@ -14,6 +14,7 @@ mod device {
     mod matrix_multiply;
     mod kv;
     mod norm;
+    mod sample;
     mod score;
 }
 

@@ -43,6 +43,10 @@ namespace norm {
 #include "../norm.cu"
 }
 
+namespace sample {
+#include "../sample.cu"
+}
+
 namespace score {
 #include "../score.cu"
 }

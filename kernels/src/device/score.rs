@@ -1,10 +1,7 @@
 //! Likelihoods of given tokens, and the cap on logits.
 
-use super::shape::{GROUP, group_launch, rows_of, spread_bytes};
+use super::shape::{GROUP, group_launch, logit_threads, rows_of, spread_bytes};
 use super::{Device, DeviceError, DeviceSlice, Launch};
-
-/// Threads of a block that has a row of logits.
-const THREADS: u32 = 1024;
 
 /// `out[i]` = ln-probability of token `targets[i]` by row `target_rows[i]` of `logits`, rows of `vocab`. NaN where there is no
 /// such row or token, and where the row's logits are not finite or all -infinity.
@@ -23,7 +20,8 @@ pub fn likelihoods(
     target_rows.expect_len(targets.len(), "rows of targets")?;
     out.expect_len(targets.len(), "likelihoods")?;
     let wide = vocab.is_multiple_of(4) && logits.address().is_multiple_of(16);
-    let launch = Launch::row(targets.len(), THREADS).shared(spread_bytes(THREADS));
+    let threads = logit_threads(vocab);
+    let launch = Launch::row(targets.len(), threads).shared(spread_bytes(threads));
     let arguments = [
         logits.into(),
         rows.into(),

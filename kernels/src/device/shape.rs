@@ -36,6 +36,11 @@ pub(super) fn sum_bytes(threads: u32, times: usize) -> usize {
     threads as usize / 32 * times * size_of::<f32>()
 }
 
+/// Threads of a block that has a row of `vocab` logits, and takes two fours of each at once.
+pub(super) fn logit_threads(vocab: usize) -> u32 {
+    (vocab.div_ceil(8).next_multiple_of(32)).clamp(32, 1024) as u32
+}
+
 /// Bytes of shared memory in which a block measures a row of logits (`SPREAD_BYTES` of `logits.cuh` for each warp).
 pub(super) fn spread_bytes(threads: u32) -> usize {
     threads as usize / 32 * 16
