@@ -18,6 +18,7 @@ pub mod copy;
 pub mod cuda;
 mod graph;
 pub mod embed;
+pub mod encoder;
 pub mod gated;
 pub mod heads;
 #[cfg(feature = "host-device")]

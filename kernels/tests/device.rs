@@ -7,6 +7,7 @@ mod device {
     mod convert;
     mod copy;
     mod embed;
+    mod encoder;
     mod gated;
     mod heads;
     mod host;

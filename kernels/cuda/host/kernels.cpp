@@ -23,6 +23,10 @@ namespace embed_coded {
 #include "../embed_coded.cu"
 }
 
+namespace encoder {
+#include "../encoder.cu"
+}
+
 namespace gated {
 #include "../gated.cu"
 }
