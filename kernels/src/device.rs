@@ -16,15 +16,15 @@ mod buffer;
 pub mod convert;
 pub mod copy;
 pub mod cuda;
-mod graph;
 pub mod embed;
 pub mod encoder;
 pub mod gated;
+mod graph;
 pub mod heads;
 #[cfg(feature = "host-device")]
 pub mod host;
-pub mod matrix;
 pub mod kv;
+pub mod matrix;
 pub mod norm;
 pub mod sample;
 pub mod score;

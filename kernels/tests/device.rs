@@ -11,9 +11,9 @@ mod device {
     mod gated;
     mod heads;
     mod host;
+    mod kv;
     mod matrix;
     mod matrix_multiply;
-    mod kv;
     mod norm;
     mod sample;
     mod score;

@@ -49,7 +49,7 @@ pub struct DeviceVec<T> {
 impl<T: Plain> DeviceVec<T> {
     /// Room for `len` numbers, of which nothing is known.
     pub fn new(device: &Device, len: usize) -> Result<Self, DeviceError> {
-        let wanted = len.checked_mul(size_of::<T>()).unwrap_or(usize::MAX);
+        let wanted = len.saturating_mul(size_of::<T>());
         if wanted > isize::MAX as usize {
             return Err(DeviceError::OutOfMemory { wanted });
         }
