@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use graph::Freed;
 
+pub mod attention;
 mod buffer;
 pub mod convert;
 pub mod copy;

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 mod device {
+    mod attention;
     mod convert;
     mod copy;
     mod embed;

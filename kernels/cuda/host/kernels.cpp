@@ -1,7 +1,16 @@
 // Every kernel, compiled for the host. Each file has a namespace of its own, as each is a module of its own on a device.
+#include "../attention.cuh"
 #include "../device.cuh"
 #include "../logits.cuh"
 #include "../matrix.cuh"
+
+namespace attend_decode {
+#include "../attend_decode.cu"
+}
+
+namespace attend_prefill {
+#include "../attend_prefill.cu"
+}
 
 namespace convert {
 #include "../convert.cu"
@@ -41,6 +50,10 @@ namespace gemv {
 
 namespace heads {
 #include "../heads.cu"
+}
+
+namespace mass {
+#include "../mass.cu"
 }
 
 namespace norm {
