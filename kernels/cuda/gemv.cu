@@ -16,13 +16,22 @@
 // Outputs of a block.
 static const u32 OUTPUTS = 16;
 
-// Inputs from `k` on, none beyond the row's end, none where there is no row.
-DEVICE u32x4 inputs16(const u16* row, u32 k, u32 inputs) {
-    return row != nullptr && k < inputs ? load16(row + k) : u32x4{};
+// This lane's rows of the input, one of each tile: where they begin and how long they are. One that is not there has no
+// numbers; what is read beyond the end is 0.
+template <u32 TILES>
+struct Input {
+    const u16* row[TILES];
+    u32 len[TILES];
+};
+
+template <u32 TILES>
+DEVICE u32x4 eight_inputs(const Input<TILES>& x, u32 tile, u32 k) {
+    return k < x.len[tile] ? load16(x.row[tile] + k) : u32x4{};
 }
 
-DEVICE u32x2 inputs8(const u16* row, u32 k, u32 inputs) {
-    return row != nullptr && k < inputs ? load8(row + k) : u32x2{};
+template <u32 TILES>
+DEVICE u32x2 four_inputs(const Input<TILES>& x, u32 tile, u32 k) {
+    return k < x.len[tile] ? load8(x.row[tile] + k) : u32x2{};
 }
 
 // d += a b, where `low` and `high` are what this lane has of outputs g and g + 8: four weights each.
@@ -54,9 +63,9 @@ struct Bf16Stream {
 
     template <u32 TILES>
     DEVICE void add(float (&sums)[TILES][4], const u32x4& low, const u32x4& high, const Scales&, const Scales&,
-                    const u16* const (&rows)[TILES], u32 chunk, u32 inputs, u32 q) {
+                    const Input<TILES>& input, u32 chunk, u32 q) {
         UNROLL for (u32 tile = 0; tile < TILES; tile++) {
-            u32x4 x = inputs16(rows[tile], chunk * CHUNK + 8 * q, inputs);
+            u32x4 x = eight_inputs(input, tile, chunk * CHUNK + 8 * q);
             multiply(sums[tile], low.at[0], low.at[1], high.at[0], high.at[1], x.at[0], x.at[1]);
             multiply(sums[tile], low.at[2], low.at[3], high.at[2], high.at[3], x.at[2], x.at[3]);
         }
@@ -79,11 +88,11 @@ struct Q4Stream {
 
     template <u32 TILES>
     DEVICE void add(float (&sums)[TILES][4], const u32x4& low, const u32x4& high, const Scales& low_scales,
-                    const Scales& high_scales, const u16* const (&rows)[TILES], u32 chunk, u32 inputs, u32 q) {
+                    const Scales& high_scales, const Input<TILES>& input, u32 chunk, u32 q) {
         u32 fellows = threadIdx.x % WARP - q;
         u32x4 low_words = low, high_words = high;
-        // For many rows group after group, as there are no registers for the sums of all at once.
-        UNROLL_BY(TILES == 4 ? 1 : 4) for (u32 j = 0; j < 4; j++) {
+        // Group after group, as there are no registers for the inputs and sums of all at once.
+        UNROLL_BY(TILES == 4 ? 1 : 2) for (u32 j = 0; j < 4; j++) {
             u32 low_pair = __shfl_sync(0xffffffffu, low_scales, fellows + j);
             u32 high_pair = __shfl_sync(0xffffffffu, high_scales, fellows + j);
             float low_scale = low_f16(low_pair), high_scale = low_f16(high_pair);
@@ -99,15 +108,17 @@ struct Q4Stream {
                 high_words.at[p] = high_words.at[p + 1];
             }
             UNROLL for (u32 tile = 0; tile < TILES; tile++) {
-                u32x4 x = inputs16(rows[tile], chunk * CHUNK + 32 * j + 8 * q, inputs);
+                u32x4 x = eight_inputs(input, tile, chunk * CHUNK + 32 * j + 8 * q);
                 float part[4] = {0.0f, 0.0f, 0.0f, 0.0f}, all[4] = {0.0f, 0.0f, 0.0f, 0.0f};
                 multiply(part, lows[0], lows[1], highs[0], highs[1], x.at[0], x.at[1]);
                 add_inputs(all, x.at[0], x.at[1]);
                 multiply(part, lows[2], lows[3], highs[2], highs[3], x.at[2], x.at[3]);
                 add_inputs(all, x.at[2], x.at[3]);
                 UNROLL for (u32 c = 0; c < 2; c++) {
-                    sums[tile][c] += low_scale * part[c] + low_offset * all[c];
-                    sums[tile][2 + c] += high_scale * part[2 + c] + high_offset * all[c];
+                    sums[tile][c] += low_scale * part[c];
+                    sums[tile][2 + c] += high_scale * part[2 + c];
+                    sums[tile][c] += low_offset * all[c];
+                    sums[tile][2 + c] += high_offset * all[c];
                 }
             }
         }
@@ -134,7 +145,7 @@ struct EightBitStream {
 
     template <u32 TILES>
     DEVICE void add(float (&sums)[TILES][4], const u32x4& low, const u32x4& high, const Scales& low_scales,
-                    const Scales& high_scales, const u16* const (&rows)[TILES], u32 chunk, u32 inputs, u32 q) {
+                    const Scales& high_scales, const Input<TILES>& input, u32 chunk, u32 q) {
         // Two groups of 32 inputs, of two words each.
         UNROLL for (u32 half = 0; half < 2; half++) {
             u32 lows[4], highs[4];
@@ -148,7 +159,7 @@ struct EightBitStream {
             u32 high_word = pair ? high_scales.at[half] : high_scales.at[0] >> (16 * half);
             UNROLL for (u32 tile = 0; tile < TILES; tile++) {
                 u32 k = chunk * CHUNK + 32 * half + 4 * q;
-                u32x2 x = inputs8(rows[tile], k, inputs), y = inputs8(rows[tile], k + 16, inputs);
+                u32x2 x = four_inputs(input, tile, k), y = four_inputs(input, tile, k + 16);
                 float first[4] = {0.0f, 0.0f, 0.0f, 0.0f}, second[4] = {0.0f, 0.0f, 0.0f, 0.0f};
                 multiply(first, lows[0], lows[1], highs[0], highs[1], x.at[0], x.at[1]);
                 if (GROUP == 16) {
@@ -189,11 +200,12 @@ DEVICE void gemv(const u8* codes, const u8* scales, const u16* input, void* out,
     u32 low = min(blockIdx.x * OUTPUTS + g, outputs - 1), high = min(blockIdx.x * OUTPUTS + 8 + g, outputs - 1);
     const u8 *low_row = codes + low * STREAM::row_bytes(inputs), *high_row = codes + high * STREAM::row_bytes(inputs);
     const u8 *low_beside = scales + low * STREAM::scale_bytes(inputs), *high_beside = scales + high * STREAM::scale_bytes(inputs);
-    const u16* x[TILES];
+    Input<TILES> x;
     float sums[TILES][4];
     UNROLL for (u32 tile = 0; tile < TILES; tile++) {
         u32 row = 8 * tile + g;
-        x[tile] = row < rows ? input + (u64)row * inputs : nullptr;
+        x.row[tile] = input + (u64)row * inputs;
+        x.len[tile] = row < rows ? inputs : 0;
         UNROLL for (u32 at = 0; at < 4; at++) sums[tile][at] = 0.0f;
     }
     for (u32 from = begin; from < end; from += AHEAD) {
@@ -206,10 +218,9 @@ DEVICE void gemv(const u8* codes, const u8* scales, const u16* input, void* out,
             low_scales[at] = STREAM::scales(low_beside, from + at, q, there);
             high_scales[at] = STREAM::scales(high_beside, from + at, q, there);
         }
+        // Chunks that are not there add nothing: asking would keep the loads of inputs apart.
         UNROLL for (u32 at = 0; at < AHEAD; at++) {
-            if (from + at < end) {
-                STREAM::add(sums, lows[at], highs[at], low_scales[at], high_scales[at], x, from + at, inputs, q);
-            }
+            STREAM::add(sums, lows[at], highs[at], low_scales[at], high_scales[at], x, from + at, q);
         }
     }
     // [warp][tile][which of a lane's sums][lane]

@@ -294,6 +294,7 @@ fn dequantise(
         DeviceFormat::Q8Offset => "dequantise_q8_offset",
         DeviceFormat::Bf16 => return Err(DeviceError::Shape("bfloat16 is not coded".to_owned())),
     };
+    out.expect_room(count * cols, "a part of a matrix")?;
     let rows = |bytes: usize| first * bytes..(first + count) * bytes;
     let code_bytes = part.format.code_bytes(cols);
     let arguments = [
