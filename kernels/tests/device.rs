@@ -15,6 +15,7 @@ mod device {
     mod kv;
     mod matrix;
     mod matrix_multiply;
+    mod matrix_vendor;
     mod norm;
     mod sample;
     mod score;
