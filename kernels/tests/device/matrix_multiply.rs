@@ -8,7 +8,7 @@ use pith_kernels::device::{Device, DeviceError, DeviceVec};
 use proptest::prelude::*;
 
 use super::matrix::{Numbers, bf16, build, dequantised, float, largest_near, random_rows};
-use crate::devices;
+use crate::{bits, devices};
 
 const OWN: [MatmulPath; 4] =
     [MatmulPath::Auto, MatmulPath::Own, MatmulPath::Gemv, MatmulPath::Gemm];
@@ -95,10 +95,6 @@ fn check(got: &[f32], expected: &[(f64, f64)], bound: f64, kind: Kind, what: &st
         let off = (f64::from(got) - sum - before).abs();
         assert!(off <= size * bound + rounded + 1e-9, "{what}: {got} for {sum} at {at}");
     }
-}
-
-fn bits(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|value| value.to_bits()).collect()
 }
 
 proptest! {
