@@ -179,6 +179,26 @@ impl<'a, T> DeviceSlice<'a, T> {
     }
 }
 
+impl<'a, T: Plain> DeviceSlice<'a, T> {
+    /// The same bytes as numbers of another kind, of the same size.
+    ///
+    /// # Panics
+    /// The sizes differ.
+    #[must_use]
+    pub fn cast<U: Plain>(self) -> DeviceSlice<'a, U> {
+        assert_eq!(size_of::<T>(), size_of::<U>(), "numbers of different sizes");
+        let Self { driver, address, len, .. } = self;
+        DeviceSlice { driver, address, len, element: PhantomData }
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn to_bytes(self) -> DeviceSlice<'a, u8> {
+        let Self { driver, address, len, .. } = self;
+        DeviceSlice { driver, address, len: len * size_of::<T>(), element: PhantomData }
+    }
+}
+
 impl<T: Plain> DeviceSlice<'_, T> {
     /// Copies `values` here. They may change as soon as this returns.
     pub fn upload(self, values: &[T]) -> Result<(), DeviceError> {

@@ -3,7 +3,8 @@
 //! Keys and values lie as `[block][kv_head][offset in the block][head_dim]`, so that what one head keeps of a block is one
 //! stretch. A token's slot is `block * block_size + offset`.
 
-use super::{Device, DeviceError, DeviceVec};
+use super::copy::copy_blocks;
+use super::{Device, DeviceError, DeviceSlice, DeviceVec};
 
 /// What the elements of keys and values are kept as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,6 +16,15 @@ pub enum DeviceKvKind {
 }
 
 impl DeviceKvKind {
+    /// What settings call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bf16 => "bf16",
+            Self::F8 => "fp8",
+        }
+    }
+
     /// Bytes of one element.
     pub fn bytes(self) -> usize {
         match self {
@@ -104,6 +114,27 @@ impl DeviceKv {
             DeviceKvKind::F8 => size_of::<f32>(),
         };
         2 * kv_heads * block_size * (head_dim * kind.bytes() + scale)
+    }
+
+    /// For each `(from, to)` of `pairs` (numbers of blocks, one after the other), copies block `from` over block `to`. No block is
+    /// written twice, nor read and written.
+    ///
+    /// # Errors
+    /// `pairs` are none, or the device failed.
+    pub fn copy_blocks(
+        &self,
+        device: &Device,
+        pairs: DeviceSlice<'_, u32>,
+    ) -> Result<(), DeviceError> {
+        self.check()?;
+        let vectors = self.kv_heads * self.block_size;
+        let elements = vectors * self.head_dim * self.kind.bytes();
+        copy_blocks(device, self.keys.as_slice(), elements, pairs)?;
+        copy_blocks(device, self.values.as_slice(), elements, pairs)?;
+        for scales in self.key_scales.iter().chain(&self.value_scales) {
+            copy_blocks(device, scales.as_slice().to_bytes(), vectors * size_of::<f32>(), pairs)?;
+        }
+        Ok(())
     }
 
     /// Tokens it has room for.

@@ -95,14 +95,18 @@ impl<M: Shaped, V> Weights<M, V> {
         self.output.as_ref().unwrap_or(&self.embedding)
     }
 
+    /// All matrices.
+    pub(super) fn matrices(&self) -> impl Iterator<Item = &M> {
+        let layers = self.layers.iter().flat_map(|layer| {
+            let LayerWeights { qkv, attention_output, gate_up, down, .. } = layer;
+            [qkv, attention_output, gate_up, down]
+        });
+        std::iter::once(&self.embedding).chain(&self.output).chain(layers)
+    }
+
     /// Bytes of the matrices.
     pub(super) fn bytes(&self) -> usize {
-        let layers = self.layers.iter().map(|layer| {
-            let LayerWeights { qkv, attention_output, gate_up, down, .. } = layer;
-            [qkv, attention_output, gate_up, down].map(M::bytes).iter().sum::<usize>()
-        });
-        let output = self.output.as_ref().map_or(0, M::bytes);
-        self.embedding.bytes() + output + layers.sum::<usize>()
+        self.matrices().map(M::bytes).sum()
     }
 
     /// The file has checked its tensors against the plan; the kernels index by these shapes

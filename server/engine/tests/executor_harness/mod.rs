@@ -79,17 +79,28 @@ pub(crate) fn isas() -> Vec<Isa> {
 /// Blocks for `tokens` tokens in an order that is neither rising nor contiguous, from a stretch of
 /// the pool of its own per `lane`.
 pub(crate) fn table(lane: u32, tokens: usize) -> Arc<[u32]> {
-    let blocks = tokens.div_ceil(BLOCK) as u32;
+    table_of(lane, tokens, BLOCK)
+}
+
+/// The same for blocks of `block` tokens.
+pub(crate) fn table_of(lane: u32, tokens: usize, block: usize) -> Arc<[u32]> {
+    let blocks = tokens.div_ceil(block) as u32;
     (0..blocks).map(|i| lane * 2 * blocks + 2 * (blocks - 1 - i) + 1).collect()
 }
 
 /// Collects sequences into a step.
 #[derive(Debug)]
-pub(crate) struct StepBuilder(pub(crate) Step);
+pub(crate) struct StepBuilder(pub(crate) Step, usize);
 
 impl StepBuilder {
+    /// Step `id` over blocks of [`BLOCK`] tokens.
     pub(crate) fn new(id: u64) -> Self {
-        Self(Step {
+        Self::with_block(id, BLOCK)
+    }
+
+    /// Step `id` over blocks of `block` tokens.
+    pub(crate) fn with_block(id: u64, block: usize) -> Self {
+        let step = Step {
             id: StepId(id),
             tokens: Vec::new(),
             positions: Vec::new(),
@@ -97,7 +108,8 @@ impl StepBuilder {
             sequences: Vec::new(),
             copies: Vec::new(),
             wants: Vec::new(),
-        })
+        };
+        Self(step, block)
     }
 
     /// Adds rows for `tokens` at positions from `from`; `want` says what each position wants.
@@ -108,12 +120,12 @@ impl StepBuilder {
         blocks: &Arc<[u32]>,
         want: impl Fn(usize) -> Vec<Want>,
     ) -> Self {
-        let step = &mut self.0;
+        let (step, block) = (&mut self.0, self.1);
         let first_row = step.tokens.len() as u32;
         for (position, &token) in (from..).zip(tokens) {
             let row = step.tokens.len() as u32;
             step.wants.extend(want(position).into_iter().map(|want| (row, want)));
-            let slot = blocks[position / BLOCK] * BLOCK as u32 + (position % BLOCK) as u32;
+            let slot = blocks[position / block] * block as u32 + (position % block) as u32;
             step.tokens.push(token);
             step.positions.push(position as u32);
             step.slots.push(slot);

@@ -1,18 +1,18 @@
 //! The forward pass on a device: a [`Plan`] interpreted. Nothing here knows a family of models.
 
-use pith_kernels::AttentionShape;
-use pith_kernels::device::attention::{
-    DecodePlan, PrefillPath, attend_decode, attend_prefill,
-};
-use pith_kernels::device::gated::{self, Activation as Gate};
+use std::ops::Range;
+
+use pith_kernels::activation::Activation as Gate;
+use pith_kernels::device::attention::{DecodePlan, PrefillPath, attend_decode, attend_prefill};
 use pith_kernels::device::heads::{HeadsShape, heads};
 use pith_kernels::device::kv::DeviceKv;
-use pith_kernels::device::matrix::{MatmulPath, OutSlice, embed_rows, matmul, scratch_len};
-use pith_kernels::device::{Device, DeviceError, DeviceMatrix, DeviceSlice, DeviceVec, embed, norm};
+use pith_kernels::device::matrix::{DeviceMatrix, MatmulPath, OutSlice, embed_coded, matmul};
+use pith_kernels::device::{Device, DeviceError, DeviceSlice, DeviceVec, embed, gated, norm};
 use pith_model::plan::{Activation, Layer, Plan};
 
-use super::masses::Masses;
+use super::masses::Room;
 use super::pack::Layout;
+use super::shapes::{Reach, Shapes};
 use super::weights::{LayerWeights, Weights};
 
 /// Work space of the forward pass, made once for the largest step. Rows are side by side.
@@ -47,51 +47,46 @@ pub(super) struct Forward {
     frequencies: Vec<DeviceVec<f32>>,
 }
 
-/// A step's words on the device.
+/// A step's words on the device, and how they are attended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Words<'a> {
     pub(super) words: DeviceSlice<'a, u32>,
     pub(super) layout: &'a Layout,
+    /// One for each distinct shape of layers, those that the words were packed for.
+    pub(super) plans: &'a [DecodePlan],
+    pub(super) shapes: &'a Shapes,
+    /// Rows described.
+    pub(super) rows: usize,
 }
 
 impl<'a> Words<'a> {
-    pub(super) fn part(self, part: impl Fn(&Layout) -> &std::ops::Range<usize>) -> DeviceSlice<'a, u32> {
-        self.words.slice(part(self.layout).clone())
+    /// A part of the words.
+    pub(super) fn part(self, part: &Range<usize>) -> DeviceSlice<'a, u32> {
+        self.words.slice(part.clone())
     }
 
     /// Everything from the tables on: a recorded pass reads whatever is there when it is played.
     fn tables(self) -> DeviceSlice<'a, u32> {
-        self.words.slice(self.layout.tables.start..self.words.len())
+        self.words.slice(self.layout.attention.tables.start..self.words.len())
     }
 }
 
-/// How a pass attends: what the grid of its launches depends on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reach {
-    /// Rows of the pass.
-    pub(super) rows: usize,
-    /// Keys that decode rows may see, at least as many as they do.
-    pub(super) keys: usize,
-}
-
 impl Forward {
-    /// Room for steps of `rows` rows over contexts of `context` tokens.
+    /// Room for steps of `rows` rows, `decode` of which are attended one by one.
     pub(super) fn new(
         device: &Device,
         weights: &Weights,
         rows: usize,
-        context: usize,
-        matmul: MatmulPath,
-        prefill: PrefillPath,
+        shapes: &Shapes,
+        decode: Reach,
+        (matmul, prefill): (MatmulPath, PrefillPath),
     ) -> Result<Self, DeviceError> {
         let plan = &weights.plan;
         let widest = |width: fn(&Layer) -> usize| plan.layers.iter().map(width).max().unwrap_or(0);
         let post_norms = plan.layers.iter().any(|layer| layer.post_norms);
         let halves = |width: usize| DeviceVec::<u16>::new(device, rows * width);
-        let scratch = weights.matrices().map(|matrix| scratch_len(matrix, rows)).max().unwrap_or(0);
-        let partial = plan.layers.iter().map(|layer| {
-            DecodePlan::new(device.limits(), &attention_shape(layer), rows, context).workspace_len()
-        });
+        let scratch = weights.matrices().map(DeviceMatrix::scratch_len).max().unwrap_or(0);
+        let partial = shapes.plans(decode)?.iter().map(DecodePlan::workspace).max().unwrap_or(0);
         let frequencies =
             plan.ropes.iter().map(|rope| DeviceVec::from_slice(device, &rope.inv_freq));
         Ok(Self {
@@ -105,7 +100,7 @@ impl Forward {
             gated: halves(widest(|layer| layer.feed_forward))?,
             added: DeviceVec::new(device, if post_norms { rows * plan.hidden } else { 0 })?,
             scratch: DeviceVec::new(device, scratch)?,
-            partial: DeviceVec::new(device, partial.max().unwrap_or(0))?,
+            partial: DeviceVec::new(device, partial)?,
             frequencies: frequencies.collect::<Result<_, _>>()?,
             device: device.clone(),
             matmul,
@@ -113,32 +108,40 @@ impl Forward {
         })
     }
 
-    /// Computes the rows, writes their KV and finds their attention masses. `drawn` holds the tokens of the step before. Leaves the
-    /// residual stream after the last layer in [`Forward::stream`].
+    /// Computes the rows, writes their KV and finds their attention masses in `room`. `drawn` holds the tokens of the step before.
+    /// Leaves the residual stream after the last layer in [`Forward::stream`].
     pub(super) fn run(
         &self,
         weights: &Weights,
         kv: &[DeviceKv],
         words: Words<'_>,
         drawn: DeviceSlice<'_, u32>,
-        masses: &Masses,
-        reach: Reach,
+        room: Option<&Room>,
     ) -> Result<(), DeviceError> {
-        let (device, plan, rows) = (&self.device, &weights.plan, reach.rows);
+        let (device, plan, rows) = (&self.device, &weights.plan, words.rows);
         let tokens = self.tokens.as_slice().first(rows);
-        let asked = words.part(|l| &l.tokens).cast::<i32>();
+        let asked = words.part(&words.layout.tokens).cast::<i32>();
         embed::resolve_tokens(device, asked, drawn, plan.vocab, tokens)?;
         let stream = self.stream.as_slice().first(rows * plan.hidden);
-        embed_rows(device, &weights.embedding, tokens, plan.embedding_scale, stream)?;
+        embed_coded(device, &weights.embedding, tokens, plan.embedding_scale, stream)?;
         for (index, (layer, layer_weights)) in plan.layers.iter().zip(&weights.layers).enumerate() {
-            self.project_qkv(plan, layer, layer_weights, &kv[index], words, rows)?;
-            let queries = self.queries.as_slice().first(rows * query_width(layer));
-            masses.weigh(device, index, &attention_shape(layer), &kv[index], queries, words.tables())?;
-            self.attend(layer, &kv[index], words, reach)?;
+            let kv = &kv[index];
+            self.project_qkv(plan, layer, layer_weights, kv, words)?;
+            if let Some(room) = room {
+                let queries = self.queries.as_slice().first(rows * query_width(layer));
+                let (masses, shape) = (&words.layout.masses, words.shapes.of(index));
+                masses.weigh(device, index, shape, kv, queries, words.words, room)?;
+            }
+            self.attend(layer, index, kv, words)?;
             self.add_attention(plan, layer, layer_weights, rows)?;
             self.feed_forward(plan, layer, layer_weights, rows)?;
         }
         Ok(())
+    }
+
+    /// Where it computes.
+    pub(super) fn device(&self) -> &Device {
+        &self.device
     }
 
     /// The residual stream, room for every row.
@@ -154,7 +157,7 @@ impl Forward {
         rows: usize,
         out: OutSlice<'_>,
     ) -> Result<(), DeviceError> {
-        matmul(&self.device, matrix, input, rows, out, self.scratch.as_slice(), self.matmul)
+        matmul(&self.device, self.matmul, matrix, input, rows, out, self.scratch.as_slice())
     }
 
     /// Fills `queries` and writes keys and values into the cache.
@@ -165,9 +168,8 @@ impl Forward {
         weights: &LayerWeights,
         kv: &DeviceKv,
         words: Words<'_>,
-        rows: usize,
     ) -> Result<(), DeviceError> {
-        let device = &self.device;
+        let (device, rows) = (&self.device, words.rows);
         let normed = self.normed(plan, &weights.attention_norm, rows)?;
         let qkv = self.qkv.as_slice().first(rows * qkv_width(layer));
         self.multiply(&weights.qkv, normed, rows, OutSlice::Bf16(qkv))?;
@@ -188,8 +190,8 @@ impl Forward {
             weights.qkv_bias.as_ref().map(DeviceVec::as_slice),
             norms.map(|(query, key)| (query.as_slice(), key.as_slice())),
             self.frequencies[layer.rope].as_slice(),
-            words.part(|l| &l.positions),
-            words.part(|l| &l.slots),
+            words.part(&words.layout.positions),
+            words.part(&words.layout.slots),
             self.queries.as_slice().first(rows * query_width(layer)),
             kv,
         )
@@ -199,24 +201,35 @@ impl Forward {
     fn attend(
         &self,
         layer: &Layer,
+        index: usize,
         kv: &DeviceKv,
         words: Words<'_>,
-        reach: Reach,
     ) -> Result<(), DeviceError> {
-        let (device, shape) = (&self.device, attention_shape(layer));
-        let width = reach.rows * query_width(layer);
-        let (queries, out) = (self.queries.as_slice().first(width), self.attended.as_slice().first(width));
-        let (tables, biases) = (words.tables(), words.part(|l| &l.biases));
-        let rows = words.part(|l| &l.decode);
-        if !rows.is_empty() {
-            let count = rows.len() / pith_kernels::device::attention::ROW_WORDS;
-            let plan = DecodePlan::new(device.limits(), &shape, count, reach.keys);
-            let partial = self.partial.as_slice();
-            attend_decode(device, &shape, kv, queries, rows, tables, biases, &plan, partial, out)?;
+        let (device, shape) = (&self.device, words.shapes.of(index));
+        let width = words.rows * query_width(layer);
+        let queries = self.queries.as_slice().first(width);
+        let out = self.attended.as_slice().first(width);
+        let ranges = &words.layout.attention;
+        let (tables, biases) = (words.tables(), words.part(&ranges.biases));
+        if !ranges.rows.is_empty() {
+            let plan = words.shapes.plan_of(index);
+            attend_decode(
+                device,
+                shape,
+                kv,
+                queries,
+                words.part(&ranges.rows),
+                words.part(&ranges.items[plan]),
+                tables,
+                biases,
+                &words.plans[plan],
+                self.partial.as_slice(),
+                out,
+            )?;
         }
-        let tiles = words.part(|l| &l.tiles);
-        if !tiles.is_empty() {
-            attend_prefill(device, &shape, kv, queries, tiles, tables, biases, self.prefill, out)?;
+        if !ranges.tiles.is_empty() {
+            let tiles = words.part(&ranges.tiles);
+            attend_prefill(device, shape, kv, queries, tiles, tables, biases, self.prefill, out)?;
         }
         Ok(())
     }
@@ -251,7 +264,7 @@ impl Forward {
             Activation::GeluTanh => Gate::GeluTanh,
         };
         self.multiply(&weights.gate_up, normed, rows, OutSlice::Bf16(gate_up))?;
-        gated::gated(&self.device, function, gate_up, gated)?;
+        gated::gated(&self.device, function, gate_up, layer.feed_forward, gated)?;
         self.add(plan, &weights.down, gated, None, weights.post_feed_forward_norm.as_ref(), rows)
     }
 
@@ -302,15 +315,4 @@ fn query_width(layer: &Layer) -> usize {
 /// Values of a row of `qkv`.
 fn qkv_width(layer: &Layer) -> usize {
     (layer.heads + 2 * layer.kv_heads) * layer.head_dim
-}
-
-fn attention_shape(layer: &Layer) -> AttentionShape {
-    AttentionShape {
-        heads: layer.heads,
-        kv_heads: layer.kv_heads,
-        head_dim: layer.head_dim,
-        scale: layer.attention_scale,
-        window: layer.window,
-        softcap: layer.attention_softcap,
-    }
 }

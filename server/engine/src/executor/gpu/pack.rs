@@ -5,8 +5,12 @@
 
 use std::ops::Range;
 
-use pith_kernels::device::attention::{PREFILL_ROWS, ROW_WORDS, TILE_WORDS};
+use pith_kernels::BiasSpan;
+use pith_kernels::device::DeviceError;
+use pith_kernels::device::attention::{MetaLayout, MetaRanges, SequenceMeta};
 
+use super::masses::Masses;
+use super::shapes::Reach;
 use crate::step::{Step, StepSequence, TokenSource, Want};
 
 /// Sequences of at most this many rows are attended row by row, each over its own keys: a decode row and a few drafted ones.
@@ -15,178 +19,189 @@ const DECODE_ROWS: u32 = 4;
 /// Slot of a row that writes none.
 const NO_SLOT: u32 = u32::MAX;
 
-/// Where each part of the words lies.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// A step's words, and where each part of them lies.
+#[derive(Debug)]
+pub(super) struct Packed {
+    pub(super) words: Vec<u32>,
+    pub(super) layout: Layout,
+}
+
+/// Where each part of a step's words lies.
+#[derive(Debug)]
 pub(super) struct Layout {
-    /// Token of each row, or `-1 - i` for the `i`-th sampled of the step before (two's complement).
+    /// Token of each row, or `-1 - i` for the `i`-th asked row of the step before (two's complement).
     pub(super) tokens: Range<usize>,
     pub(super) positions: Range<usize>,
     pub(super) slots: Range<usize>,
-    /// Rows attended one by one, `ROW_WORDS` each.
-    pub(super) decode: Range<usize>,
-    /// Tiles of queries, `TILE_WORDS` each.
-    pub(super) tiles: Range<usize>,
     /// Rows whose final hidden state is asked for.
     pub(super) asked: Range<usize>,
     /// Blocks copied before all else: from, to.
     pub(super) copies: Range<usize>,
-    /// Start, end and bits of the bias of each span.
-    pub(super) biases: Range<usize>,
-    /// Blocks of each sequence. Last, for its length changes most.
-    pub(super) tables: Range<usize>,
-}
-
-/// A step's words.
-#[derive(Debug, Default)]
-pub(super) struct Packed {
-    pub(super) words: Vec<u32>,
-    pub(super) layout: Layout,
-    /// Keys seen by the decode row that sees most.
-    pub(super) longest_decode: usize,
+    /// Tokens whose likelihood is asked for, by asked row.
+    pub(super) targets: Range<usize>,
+    /// Which of the rows projected together with it each target is of.
+    pub(super) target_rows: Range<usize>,
+    /// Attention masses asked for.
+    pub(super) masses: Masses,
+    /// What attention reads.
+    pub(super) attention: MetaRanges,
 }
 
 /// A row whose logits or hidden state are asked for; rows asked several times for a token stand several times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Asked {
     pub(super) row: u32,
-    /// First want of the row, or the further sample it is for.
-    pub(super) want: usize,
+    /// The want of the token it is sampled for.
+    pub(super) sample: Option<usize>,
+    /// Whether it answers whatever else its row wants.
+    pub(super) others: bool,
 }
 
 /// The rows asked for, in order: each once for all it wants, and once more for each further token.
 pub(super) fn asked_rows(step: &Step) -> Vec<Asked> {
-    let mut asked: Vec<Asked> = Vec::with_capacity(step.wants.len());
-    let mut sampled_row = None;
-    for (want, &(row, ref kind)) in step.wants.iter().enumerate() {
-        if matches!(kind, Want::AttentionMass(_)) {
+    let mut asked = Vec::with_capacity(step.wants.len());
+    let mut first = 0;
+    for wants in step.wants.chunk_by(|a, b| a.0 == b.0) {
+        let row = wants[0].0;
+        let mut samples = (first..).zip(wants).filter_map(|(index, (_, want))| match want {
+            Want::Sample(_) => Some(index),
+            _ => None,
+        });
+        first += wants.len();
+        if wants.iter().all(|(_, want)| matches!(want, Want::AttentionMass(_))) {
             continue;
         }
-        let sample = matches!(kind, Want::Sample(_));
-        let again = sample && sampled_row == Some(row);
-        if again || asked.last().is_none_or(|last| last.row != row) {
-            asked.push(Asked { row, want });
-        }
-        if sample {
-            sampled_row = Some(row);
-        }
+        asked.push(Asked { row, sample: samples.next(), others: true });
+        asked.extend(samples.map(|want| Asked { row, sample: Some(want), others: false }));
     }
     asked
 }
 
-/// Whether a pass recorded for decode rows alone can compute `step`.
+/// Whether a pass recorded for decode rows alone can compute `step`: every row is one, and wants one token.
 pub(super) fn is_plain_decode(step: &Step) -> bool {
     let sampled = |(at, (row, want)): (usize, &(u32, Want))| {
         at == *row as usize && matches!(want, Want::Sample(_))
     };
-    step.wants.len() == step.tokens.len()
+    step.copies.is_empty()
+        && step.wants.len() == step.tokens.len()
         && step.wants.iter().enumerate().all(sampled)
-        && step.sequences.iter().all(|s| s.rows <= DECODE_ROWS && felt(s).next().is_none())
+        && step.sequences.iter().all(|s| is_decode(s) && s.bias.iter().all(|b| b.weight == 1.0))
 }
 
-/// The spans of a sequence that change anything.
-fn felt(sequence: &StepSequence) -> impl Iterator<Item = &crate::step::AttentionBias> {
-    sequence.bias.iter().filter(|bias| bias.weight != 1.0)
+/// Whether a sequence's rows are attended one by one.
+fn is_decode(sequence: &StepSequence) -> bool {
+    sequence.rows <= DECODE_ROWS
+}
+
+/// Decode rows of `step`, and the longest context among them.
+pub(super) fn decode_reach(step: &Step) -> Reach {
+    let decode = || step.sequences.iter().filter(|s| is_decode(s));
+    Reach {
+        rows: decode().map(|s| s.rows as usize).sum(),
+        keys: decode().map(|s| s.context as usize).max().unwrap_or(0),
+    }
+}
+
+/// What [`Packed::new`] needs beside the step.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Packing<'a> {
+    /// Rows that the step before was asked for, ascending.
+    pub(super) last_asked: &'a [u32],
+    pub(super) asked: &'a [Asked],
+    /// Rows that are described, at least the step's.
+    pub(super) rows: usize,
+    /// Asked rows that are projected together.
+    pub(super) rows_at_once: usize,
+    pub(super) attention: MetaLayout<'a>,
 }
 
 impl Packed {
-    /// `sampled_before` are the rows of the step before that sampled a token, ascending, `asked` those of this one. The words describe
-    /// `bucket` rows, at least the step's.
-    pub(super) fn new(
-        step: &Step,
-        sampled_before: &[u32],
-        asked: &[Asked],
-        bucket: usize,
-        block_size: usize,
-    ) -> Self {
-        let rows = step.tokens.len();
-        let idle = bucket.saturating_sub(rows);
-        let mut packed = Self::default();
+    pub(super) fn new(step: &Step, packing: &Packing<'_>) -> Result<Self, DeviceError> {
+        let idle = packing.rows.saturating_sub(step.tokens.len());
+        let mut words = Words(Vec::new());
         let tokens = step.tokens.iter().map(|token| match *token {
             TokenSource::Literal(id) => id,
             // Checked: the row is among them.
             TokenSource::InFlight { row } => {
-                !(sampled_before.binary_search(&row).unwrap_or(0) as u32)
+                !(packing.last_asked.binary_search(&row).unwrap_or(0) as u32)
             }
         });
-        packed.layout.tokens = packed.put(tokens.chain(std::iter::repeat_n(0, idle)));
+        let tokens = words.put(tokens.chain(std::iter::repeat_n(0, idle)));
         let positions = step.positions.iter().copied();
-        packed.layout.positions = packed.put(positions.chain(std::iter::repeat_n(0, idle)));
+        let positions = words.put(positions.chain(std::iter::repeat_n(0, idle)));
         let slots = step.slots.iter().copied();
-        packed.layout.slots = packed.put(slots.chain(std::iter::repeat_n(NO_SLOT, idle)));
-
-        let mut attention = Attention::default();
-        for sequence in &step.sequences {
-            attention.add(sequence, block_size);
-        }
-        for row in rows..rows + idle {
-            attention.decode.extend([row as u32, 0, 0, 0, 0]);
-        }
-        attention.order_tiles();
-        packed.longest_decode = attention.longest_decode;
-        packed.layout.decode = packed.put(attention.decode);
-        packed.layout.tiles = packed.put(attention.tiles.into_iter().flatten());
-        let idle_asked = if is_plain_decode(step) { idle } else { 0 };
-        let asked = asked.iter().map(|asked| asked.row);
-        packed.layout.asked = packed.put(asked.chain(std::iter::repeat_n(0, idle_asked)));
-        packed.layout.copies = packed.put(step.copies.iter().flat_map(|c| [c.from, c.to]));
-        packed.layout.biases = packed.put(attention.biases);
-        packed.layout.tables = packed.put(attention.tables);
-        packed
+        let slots = words.put(slots.chain(std::iter::repeat_n(NO_SLOT, idle)));
+        // Idle rows are sampled with the rest: a bucket's every row is asked.
+        let idle_asked = (step.tokens.len() as u32..).take(idle);
+        let asked = words.put(packing.asked.iter().map(|asked| asked.row).chain(idle_asked));
+        let copies = words.put(step.copies.iter().flat_map(|copy| [copy.from, copy.to]));
+        let targets = targets(step, packing);
+        let target_rows = words.put(targets.iter().map(|target| target.0));
+        let targets = words.put(targets.iter().map(|target| target.1));
+        let masses = Masses::pack(step, &mut words.0)?;
+        let biases: Vec<Vec<BiasSpan>> = step.sequences.iter().map(felt).collect();
+        let sequences: Vec<SequenceMeta<'_>> =
+            step.sequences.iter().zip(&biases).map(meta).collect();
+        let attention = packing.attention.pack(&sequences, &mut words.0)?;
+        let layout = Layout {
+            tokens,
+            positions,
+            slots,
+            asked,
+            copies,
+            targets,
+            target_rows,
+            masses,
+            attention,
+        };
+        Ok(Self { words: words.0, layout })
     }
+}
 
+struct Words(Vec<u32>);
+
+impl Words {
     fn put(&mut self, words: impl IntoIterator<Item = u32>) -> Range<usize> {
-        let first = self.words.len();
-        self.words.extend(words);
-        let end = self.words.len();
+        let first = self.0.len();
+        self.0.extend(words);
+        let end = self.0.len();
         // Each part begins on sixteen bytes.
-        self.words.resize(end.next_multiple_of(4), 0);
+        self.0.resize(end.next_multiple_of(4), 0);
         first..end
     }
 }
 
-/// What attention is told of a step's sequences.
-#[derive(Debug, Default)]
-struct Attention {
-    decode: Vec<u32>,
-    tiles: Vec<[u32; TILE_WORDS]>,
-    biases: Vec<u32>,
-    tables: Vec<u32>,
-    longest_decode: usize,
+/// The spans of a sequence that change anything.
+fn felt(sequence: &StepSequence) -> Vec<BiasSpan> {
+    let felt = sequence.bias.iter().filter(|bias| bias.weight != 1.0);
+    let span = |bias: &crate::step::AttentionBias| BiasSpan {
+        start: bias.span.start,
+        end: bias.span.end,
+        bias: bias.weight.ln(),
+    };
+    felt.map(span).collect()
 }
 
-impl Attention {
-    fn add(&mut self, sequence: &StepSequence, block_size: usize) {
-        let context = sequence.context as usize;
-        let table = self.tables.len() as u32;
-        self.tables.extend(&sequence.blocks[..context.div_ceil(block_size)]);
-        let first_bias = (self.biases.len() / 3) as u32;
-        for bias in felt(sequence) {
-            self.biases.extend([bias.span.start, bias.span.end, bias.weight.ln().to_bits()]);
-        }
-        let biases = (self.biases.len() / 3) as u32 - first_bias;
-        let first = sequence.context - sequence.rows;
-        if sequence.rows <= DECODE_ROWS {
-            for row in 0..sequence.rows {
-                let words: [u32; ROW_WORDS] =
-                    [sequence.first_row + row, first + row + 1, table, first_bias, biases];
-                self.decode.extend(words);
-            }
-            self.longest_decode = self.longest_decode.max(context);
-            return;
-        }
-        // Tiles end where a multiple of their rows does in the sequence, so that a row is in the same place of its tile however its
-        // prompt is cut.
-        let mut row = 0;
-        while row < sequence.rows {
-            let position = first + row;
-            let taken = (PREFILL_ROWS - position % PREFILL_ROWS).min(sequence.rows - row);
-            self.tiles.push([sequence.first_row + row, taken, position, table, first_bias, biases]);
-            row += taken;
-        }
+fn meta<'a>((sequence, bias): (&'a StepSequence, &'a Vec<BiasSpan>)) -> SequenceMeta<'a> {
+    SequenceMeta {
+        first_row: sequence.first_row as usize,
+        rows: sequence.rows as usize,
+        context: sequence.context as usize,
+        blocks: &sequence.blocks,
+        bias,
+        decode: is_decode(sequence),
     }
+}
 
-    /// The longest first: whoever is left at the end has the shortest to do.
-    fn order_tiles(&mut self) {
-        self.tiles.sort_by_key(|tile| std::cmp::Reverse(tile[2]));
+/// `(place of the row among those projected together, token)` of every likelihood wanted, in order of the wants.
+fn targets(step: &Step, packing: &Packing<'_>) -> Vec<(u32, u32)> {
+    let mut found = Vec::new();
+    for (row, want) in &step.wants {
+        if let Want::Likelihood(targets) = want {
+            let place = packing.asked.partition_point(|asked| asked.row < *row);
+            let row = (place % packing.rows_at_once) as u32;
+            found.extend(targets.iter().map(|&target| (row, target)));
+        }
     }
+    found
 }

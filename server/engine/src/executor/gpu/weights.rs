@@ -3,8 +3,8 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use pith_kernels::device::{Device, DeviceMatrix, DeviceVec};
-use pith_kernels::device::matrix::DeviceMatrixBuilder;
+use pith_kernels::device::matrix::{DeviceMatrix, DeviceMatrixBuilder};
+use pith_kernels::device::{Device, DeviceVec};
 use pith_kernels::{Pool, Quant};
 use pith_model::ModelFile;
 
@@ -34,7 +34,8 @@ struct Piece {
     matrix: usize,
     quant: Quant,
     cols: usize,
-    tensor: String,
+    /// Of the whole tensor.
+    rows: usize,
     /// Whether it begins its tensor.
     first: bool,
     bytes: Vec<u8>,
@@ -79,7 +80,7 @@ fn read_pieces(
                     matrix,
                     quant: quant(tensor.kind),
                     cols: tensor.cols,
-                    tensor: name.clone(),
+                    rows: tensor.rows,
                     first: first == 0,
                     bytes,
                 };
@@ -101,7 +102,6 @@ fn build(
     let mut built = Vec::with_capacity(count);
     let mut building: Option<(usize, DeviceMatrixBuilder)> = None;
     for piece in pieces {
-        let shape = |why| LoadError::Shape { tensor: piece.tensor.clone(), why };
         if building.as_ref().is_some_and(|(matrix, _)| *matrix != piece.matrix)
             && let Some((_, done)) = building.take()
         {
@@ -110,9 +110,9 @@ fn build(
         let (_, builder) = building
             .get_or_insert_with(|| (piece.matrix, DeviceMatrixBuilder::new(device, piece.cols)));
         if piece.first {
-            builder.segment(piece.quant).map_err(shape)?;
+            builder.segment(piece.quant)?.reserve(piece.rows)?;
         }
-        builder.push_rows(pool, &piece.bytes)?;
+        builder.push_rows_on(pool, &piece.bytes)?;
     }
     if let Some((_, done)) = building {
         built.push(done.finish()?);
