@@ -14,14 +14,17 @@ mod pdf;
 mod properties;
 #[cfg(test)]
 mod tests;
+mod way;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::document::{Element, Format};
 pub use media::Media;
 pub use origin::{Origin, Origins};
+pub use way::Way;
 
-/// Most bytes of a document as it is sent.
+/// Most bytes of a page or a PDF as it is sent. Text that is read as it stands is for the caller to bound.
 pub const MAX_INPUT_BYTES: usize = 64 << 20;
 /// Most bytes of extracted text.
 pub const MAX_TEXT_BYTES: usize = 64 << 20;
@@ -113,7 +116,7 @@ pub fn extract(
     let Some(media) = Media::of(mime) else {
         return Err(ExtractError::Media { mime: mime.to_owned() });
     };
-    if bytes.len() > MAX_INPUT_BYTES {
+    if !matches!(media, Media::Verbatim(_)) && bytes.len() > MAX_INPUT_BYTES {
         return Err(ExtractError::TooLarge { what: "bytes", limit: MAX_INPUT_BYTES });
     }
     let extracted = match media {
@@ -121,7 +124,7 @@ pub fn extract(
         Media::Html { xml } => {
             let decoded = encoding::html(bytes, media::charset(mime))?;
             let mut extracted = html::extract(&decoded, xml, keep_going)?;
-            if let std::borrow::Cow::Owned(decoded) = decoded {
+            if let Cow::Owned(decoded) = decoded {
                 extracted.decoded = Some(decoded);
             }
             extracted
@@ -132,6 +135,14 @@ pub fn extract(
         return Err(ExtractError::NoText);
     }
     Ok(extracted)
+}
+
+/// The source of a page of the MIME type `mime` as the text that the offsets of [`Origin::Text`] refer to.
+///
+/// # Errors
+/// [`ExtractError::Encoding`] and [`ExtractError::UnknownEncoding`].
+pub fn source<'a>(bytes: &'a [u8], mime: &str) -> Result<Cow<'a, str>, ExtractError> {
+    encoding::html(bytes, media::charset(mime))
 }
 
 /// Text that needs no more than decoding: byte for byte what was sent if that is UTF-8.

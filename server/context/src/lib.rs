@@ -33,6 +33,7 @@ mod segment;
 mod select;
 mod sticky;
 pub mod store;
+mod varint;
 mod vectors;
 
 pub use bm25::{Bm25, bm25};

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::way::{Reader, put};
+
 /// Where a range of extracted text comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -86,9 +88,84 @@ impl Origins {
     }
 }
 
+impl Origins {
+    /// Appends what [`decode`](Self::decode) reads.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        match &self.0 {
+            Kind::Whole(_) => out.push(0),
+            Kind::Runs(runs) => {
+                out.push(1);
+                put(out, runs.len());
+                let (mut text, mut original) = (0, 0);
+                for run in runs {
+                    put(out, run.text as usize - text);
+                    put(out, run.text_len as usize);
+                    put(out, run.original as usize - original);
+                    put(out, run.original_len as usize);
+                    (text, original) = (run.text_end(), run.original_end());
+                }
+            }
+            Kind::Pages(starts) => {
+                out.push(2);
+                put(out, starts.len());
+                let mut before = 0;
+                for start in starts {
+                    put(out, start - before);
+                    before = *start;
+                }
+            }
+        }
+    }
+
+    /// The origins of `text`; `None` if they are not such.
+    pub(super) fn decode(reader: &mut Reader<'_>, text: &str) -> Option<Self> {
+        let narrow = |offset: usize| u32::try_from(offset).ok();
+        match reader.byte()? {
+            0 => Some(Self::whole(text.len())),
+            1 => {
+                let count = reader.number()?;
+                let mut runs = Vec::with_capacity(count.min(reader.left()));
+                let (mut end, mut original_end) = (0_usize, 0_usize);
+                for _ in 0..count {
+                    let start = end + reader.number()?;
+                    let text_len = reader.number()?;
+                    let original = original_end + reader.number()?;
+                    let original_len = reader.number()?;
+                    (end, original_end) = (start + text_len, original + original_len);
+                    narrow(original_end)?;
+                    text.get(start..end)?;
+                    runs.push(Run {
+                        text: narrow(start)?,
+                        text_len: narrow(text_len)?,
+                        original: narrow(original)?,
+                        original_len: narrow(original_len)?,
+                    });
+                }
+                Some(Self(Kind::Runs(runs)))
+            }
+            2 => {
+                let count = reader.number()?;
+                let mut starts = Vec::with_capacity(count.min(reader.left()));
+                let mut before = 0;
+                for _ in 0..count {
+                    before += reader.number()?;
+                    text.get(before..)?;
+                    starts.push(before);
+                }
+                Some(Self(Kind::Pages(starts)))
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Run {
     fn text_end(&self) -> usize {
         (self.text + self.text_len) as usize
+    }
+
+    fn original_end(&self) -> usize {
+        (self.original + self.original_len) as usize
     }
 
     fn is_exact(&self) -> bool {
@@ -104,7 +181,7 @@ impl Run {
     /// Where text up to `byte` comes from.
     fn end_of(&self, byte: usize) -> usize {
         let left = if self.is_exact() { self.text_end().saturating_sub(byte) } else { 0 };
-        (self.original + self.original_len) as usize - left
+        self.original_end() - left
     }
 }
 

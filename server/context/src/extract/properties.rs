@@ -167,6 +167,14 @@ fn check_origins(extracted: &Extracted, source: &str) -> Result<(), TestCaseErro
     Ok(())
 }
 
+/// What is stored of an extraction comes back.
+fn check_way(extracted: &Extracted) -> Result<(), TestCaseError> {
+    let Extracted { text, elements, origins, .. } = extracted.clone();
+    let way = Way { elements, origins };
+    prop_assert_eq!(Way::decode(&way.encode(), &text), Some(way));
+    Ok(())
+}
+
 /// The text of some source by other means: tags cut out and the references that [`bit`] writes replaced.
 fn decoded(source: &str) -> String {
     let mut text = String::new();
@@ -220,6 +228,7 @@ proptest! {
             let Extracted { text, format, elements, .. } = extracted.clone();
             let verbatim = extracted.origins.is_identity();
             prop_assert!(!verbatim || text == source);
+            check_way(&extracted)?;
             check_cut(&Document { text, format, elements, ..Document::default() })?;
             // Comments and the like are more than the oracle knows.
             if mime == "text/html" && !["<!", "<a ", "<template>", "&amp;l"].iter().any(|bit| source.contains(bit)) {
@@ -231,7 +240,9 @@ proptest! {
     #[test]
     fn bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300), mime in prop::sample::select(&MIMES[..]), pdf in any::<bool>()) {
         let bytes = if pdf { [b"%PDF-1.7\n1 0 obj <</Pages 1 0 R /Contents 2 0 R>> endobj 2 0 obj <<>> stream\n", bytes.as_slice()].concat() } else { bytes };
-        if let Ok(Extracted { text, format, elements, .. }) = extract(&bytes, mime, &mut || true) {
+        if let Ok(extracted) = extract(&bytes, mime, &mut || true) {
+            check_way(&extracted)?;
+            let Extracted { text, format, elements, .. } = extracted;
             check_cut(&Document { text, format, elements, ..Document::default() })?;
         }
     }
@@ -244,6 +255,7 @@ proptest! {
             5 0 obj <</Subtype /Type1 /Encoding /WinAnsiEncoding>> endobj 4 0 obj <</Length {}>> stream\n{content}\nendstream endobj trailer <</Root 1 0 R>>", content.len());
         if let Ok(extracted) = extract(file.as_bytes(), "application/pdf", &mut || true) {
             check_origins(&extracted, "")?;
+            check_way(&extracted)?;
             let Extracted { text, format, elements, .. } = extracted;
             check_cut(&Document { text, format, elements, ..Document::default() })?;
         }

@@ -72,26 +72,3 @@ impl<'a> Reader<'a> {
 pub(super) fn malformed() -> StoreError {
     StoreError::corrupt(database::FILE, "a record is malformed")
 }
-
-/// LEB128.
-pub(super) fn put_varint(out: &mut Vec<u8>, mut number: u32) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
-/// The number at `at`, which moves past it; `None` past the end.
-pub(super) fn varint(bytes: &[u8], at: &mut usize) -> Option<u32> {
-    let (mut number, mut shift) = (0_u32, 0);
-    loop {
-        let byte = *bytes.get(*at)?;
-        *at += 1;
-        number |= u32::from(byte & 0x7f).checked_shl(shift)?;
-        if byte < 0x80 {
-            return Some(number);
-        }
-        shift += 7;
-    }
-}

@@ -5,7 +5,8 @@
 //! apart.
 
 use super::StoreError;
-use super::codec::{malformed, put_varint, varint};
+use super::codec::malformed;
+use crate::varint;
 
 /// Chunks of a block: a common term's row stays a few KiB long, and a search of a million chunks looks into 245 blocks.
 pub(super) const BLOCK: u64 = 4096;
@@ -33,9 +34,9 @@ pub(super) fn append(row: &mut Vec<u8>, postings: &[Posting]) -> Result<(), Stor
     row.resize(row.len().max(4), 0);
     row[..4].copy_from_slice(&(before + postings.len() as u32).to_le_bytes());
     for posting in postings {
-        put_varint(row, posting.place);
-        put_varint(row, posting.frequency);
-        put_varint(row, posting.length);
+        varint::put(row, posting.place);
+        varint::put(row, posting.frequency);
+        varint::put(row, posting.length);
     }
     Ok(())
 }
@@ -44,7 +45,7 @@ pub(super) fn append(row: &mut Vec<u8>, postings: &[Posting]) -> Result<(), Stor
 pub(super) fn each(row: &[u8], mut take: impl FnMut(Posting)) -> Result<(), StoreError> {
     let mut at = 4;
     for _ in 0..count(row)? {
-        let mut next = || varint(row, &mut at).ok_or_else(malformed);
+        let mut next = || varint::take(row, &mut at).ok_or_else(malformed);
         take(Posting { place: next()?, frequency: next()?, length: next()? });
     }
     if at == row.len() { Ok(()) } else { Err(malformed()) }
