@@ -3,7 +3,7 @@
 //! ```text
 //! lock                  held by the process that has the folder open
 //! store.redb            versions, term statistics, selections, and what every other file must hold
-//! documents/TENANT/N    a version's text (`texts`)
+//! documents/TENANT/N    a version's text, or what it was extracted from (`texts`)
 //! vectors/TENANT-N.i8   vectors of chunks in eight bits (`vectors`)
 //! uploads/N             documents on their way in (`upload`)
 //! ```
@@ -26,6 +26,7 @@ use redb::{ReadTransaction, ReadableDatabase as _};
 mod change;
 mod check;
 mod codec;
+mod counts;
 mod database;
 mod disk;
 mod document;
@@ -44,9 +45,10 @@ mod vectors;
 
 use change::Change;
 pub use check::Census;
+pub use counts::ModelHash;
 use disk::Disk;
 pub use document::{
-    Chunk, Content, ContentHash, MAX_DIMENSIONS, MAX_ID_BYTES, Page, Put, Stored, Version,
+    Chunk, Content, ContentHash, MAX_DIMENSIONS, MAX_ID_BYTES, Original, Page, Put, Stored, Version,
 };
 pub use error::StoreError;
 pub use search::{FusionWeights, Hit, MAX_HITS, Query};
@@ -68,7 +70,7 @@ pub struct Limits {
     pub versions: u64,
     /// Documents of a tenant.
     pub tenant_documents: u64,
-    /// Bytes of a tenant: texts of all versions with what was prepared of them, and vectors.
+    /// Bytes of a tenant: texts of all versions with what was prepared of them, uploads, vectors and token counts.
     pub tenant_bytes: u64,
     /// Selections kept of a tenant; older ones go.
     pub selections: u64,
@@ -223,6 +225,19 @@ impl Store {
         self.find(tenant, id, version, texts::read)
     }
 
+    /// What was uploaded as a version of `id`, byte for byte; the latest if none is named.
+    ///
+    /// # Errors
+    /// [`StoreError`]. That there is none is no error.
+    pub fn original(
+        &self,
+        tenant: &str,
+        id: &str,
+        version: Option<u64>,
+    ) -> Result<Option<(Version, Vec<u8>)>, StoreError> {
+        self.find(tenant, id, version, texts::read_original)
+    }
+
     /// As [`Self::get`], without the text.
     ///
     /// # Errors
@@ -265,8 +280,10 @@ impl Store {
                 return Ok(Some(found));
             }
             // Deleted between the two looks, unless the database still knows it.
-            if missing.replace(record.file) == Some(record.file) {
-                let name = texts::file(number, record.file);
+            if missing.replace(record.file.number) == Some(record.file.number) {
+                let mut files = record.files().map(|file| texts::file(number, file.number));
+                let lost = files.find(|name| !self.0.disk.path(name).exists());
+                let name = lost.unwrap_or_else(|| texts::file(number, record.file.number));
                 return Err(StoreError::corrupt(name, "is missing"));
             }
         }

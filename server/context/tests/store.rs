@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use pith_context::store::{Chunk, Content, Limits, Query, Store};
+use pith_context::Extracted;
+use pith_context::extract::Way;
+use pith_context::store::{Chunk, Content, Limits, Original, Query, Store};
 
 const KILLS: u64 = 100;
 /// Names the folder to the process that is to be killed.
@@ -45,14 +47,22 @@ fn content(seed: u64) -> Content {
         prepared: seed.to_le_bytes().repeat(100),
         ..Content::default()
     };
-    let (mut chunks, mut start) = (Vec::new(), 0);
-    for word in content.text.split([' ', '\n']) {
+    // Every other is a page.
+    if seed % 2 == 0 {
+        let bytes = format!("<p>{}<p>seed{seed}", words.join(" ")).into_bytes();
+        let Extracted { text, elements, origins, .. } =
+            pith_context::extract(&bytes, "text/html", &mut || true).unwrap();
+        let way = Way { elements, origins };
+        (content.text, content.original) = (text, Some(Original { bytes, way, left_out: 0 }));
+    }
+    let mut chunks = Vec::new();
+    for word in content.text.split_whitespace() {
+        let start = word.as_ptr() as usize - content.text.as_ptr() as usize;
         chunks.push(Chunk {
             span: start..start + word.len(),
             terms: pith_context::terms(word).collect(),
             vector: Some((0..16).map(|_| dice.below(200) as f32 / 100.0 - 1.0).collect()),
         });
-        start += word.len() + 1;
     }
     content.chunks = chunks;
     content
@@ -72,6 +82,8 @@ enum Deed {
     },
     /// Selections do not outlive their documents; that they are neither half there nor orphans is the check's to see.
     Select,
+    /// Nor do token counts.
+    Count,
 }
 
 impl Deed {
@@ -86,6 +98,7 @@ impl Deed {
                 Some(Self::Delete { tenant: tenant.parse().ok()?, id: (*id).to_owned() })
             }
             ["select"] => Some(Self::Select),
+            ["count"] => Some(Self::Count),
             _ => None,
         }
     }
@@ -102,7 +115,7 @@ fn apply(state: &mut State, deed: &Deed) {
         Deed::Delete { tenant, id } => {
             state.remove(&(*tenant, id.clone()));
         }
-        Deed::Select => {}
+        Deed::Select | Deed::Count => {}
     }
 }
 
@@ -115,7 +128,13 @@ fn held(store: &Store) -> State {
             let (_, seed) = stored.text.rsplit_once("seed").unwrap();
             let seed = seed.parse().unwrap();
             let content = content(seed);
-            assert_eq!((stored.text, stored.prepared), (content.text, content.prepared));
+            let original = store.original(name, &version.id, None).unwrap().unwrap().1;
+            assert_eq!((&stored.text, stored.prepared), (&content.text, content.prepared));
+            let (bytes, way) = match content.original {
+                None => (content.text.into_bytes(), None),
+                Some(Original { bytes, way, .. }) => (bytes, Some(way)),
+            };
+            assert_eq!((original, stored.way), (bytes, way));
             state.insert((tenant, version.id), seed);
         }
     }
@@ -136,7 +155,7 @@ fn work_until_killed(folder: &Path) -> ! {
         let tenant = dice.below(2) as usize;
         let name = TENANTS[tenant];
         let id = format!("document{}", dice.below(4));
-        match dice.below(8) {
+        match dice.below(9) {
             0 | 1 => {
                 say(format!("begin delete {tenant} {id}\n"));
                 store.delete(name, &id).unwrap();
@@ -148,15 +167,25 @@ fn work_until_killed(folder: &Path) -> ! {
                 let key = [dice.below(8) as u8; 32];
                 store.put_selection(name, key, b"chosen", &contents).unwrap();
             }
+            3 => {
+                say("begin count\n".to_owned());
+                if let Some(version) = store.describe(name, &id, None).unwrap() {
+                    store.put_counts(name, &version.content, &[1; 32], b"counts").unwrap();
+                }
+            }
             _ => {
                 let seed = dice.below(1 << 40);
                 say(format!("begin put {tenant} {id} {seed}\n"));
                 let content = content(seed);
                 let mut upload = store.begin(name, &id).unwrap();
-                for part in content.text.as_bytes().chunks(20) {
+                let bytes = match &content.original {
+                    None => content.text.as_bytes(),
+                    Some(original) => &original.bytes,
+                };
+                for part in bytes.chunks(20) {
                     upload.push(part).unwrap();
                 }
-                assert_eq!(upload.text().unwrap(), content.text);
+                assert_eq!(upload.bytes().unwrap(), bytes);
                 upload.commit(&content).unwrap();
             }
         }

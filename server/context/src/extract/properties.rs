@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{Extracted, Origin, extract};
+use super::{Extracted, Origin, Way, extract};
 use crate::Document;
 use crate::segment::{MAX_SENTENCE_BYTES, segment_document, segment_part};
 

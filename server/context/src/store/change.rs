@@ -16,10 +16,11 @@ use super::document::ContentHash;
 use super::postings::{self, BLOCK, Posting};
 use super::state::Segments;
 use super::tables::{
-    CONTENTS, EXTENTS, Extent, POSTINGS, SEGMENTS, TENANTS, TERMS, Tenant, VERSIONS, VersionRecord,
+    CONTENTS, EXTENTS, Extent, FileRecord, POSTINGS, SEGMENTS, TENANTS, TERMS, Tenant, VERSIONS,
+    VersionRecord,
 };
 use super::vectors::{self, Segment};
-use super::{Content, Limits, StoreError, selections, texts};
+use super::{Content, Limits, StoreError, counts, selections, texts};
 
 /// A change of what one tenant has, not yet committed.
 pub(super) struct Change<'a> {
@@ -105,15 +106,18 @@ impl Change<'_> {
         content: &Content,
         limits: &Limits,
     ) -> Result<VersionRecord, StoreError> {
-        let head = texts::head(content);
-        let parts = [&head, content.text.as_bytes(), &content.prepared];
-        let mut digest = Sha256::new();
-        parts.iter().for_each(|part| digest.update(part));
+        let way = content.original.as_ref().map_or_else(Vec::new, |original| original.way.encode());
+        let head = texts::head(content, &way);
+        self.files.disk.create_folder(&texts::folder(self.tenant.number))?;
+        let file =
+            self.create(&[&head, content.text.as_bytes(), &way, &content.prepared], limits)?;
+        let original = content.original.as_ref();
+        let original =
+            original.map(|original| self.create(&[&original.bytes], limits)).transpose()?;
         let vectors = content.chunks.iter().filter_map(|chunk| chunk.vector.as_ref());
         let mut record = VersionRecord {
-            file: self.tenant.next_file,
-            file_bytes: parts.iter().map(|part| part.len() as u64).sum(),
-            file_digest: digest.finalize().into(),
+            file,
+            original,
             content: content.hash(&self.tenant.salt),
             derived: content.derived_hash(),
             text_bytes: content.text.len() as u64,
@@ -123,14 +127,8 @@ impl Change<'_> {
             vectors: vectors.clone().count() as u64,
             vector_bytes: vectors.map(|v| vectors::record_bytes(v.len()) as u64).sum(),
         };
-        self.tenant.bytes += record.file_bytes + record.vector_bytes;
-        if self.tenant.bytes > limits.tenant_bytes {
-            return Err(StoreError::Quota { what: "bytes", limit: limits.tenant_bytes });
-        }
-        self.tenant.next_file += 1;
+        self.spend(record.vector_bytes, limits)?;
         self.tenant.next_chunk += record.chunks;
-        self.files.disk.create_folder(&texts::folder(self.tenant.number))?;
-        self.files.create(texts::file(self.tenant.number, record.file), &parts)?;
         self.insert_vectors(content, record.first_chunk, limits)?;
         let terms = self.insert_postings(content, record.first_chunk)?;
         let spans = content.chunks.iter().map(|chunk| chunk.span.clone());
@@ -150,6 +148,27 @@ impl Change<'_> {
         let held = contents.get(key)?.map_or(0, |held| held.value());
         contents.insert(key, held + 1)?;
         Ok(record)
+    }
+
+    /// Takes `bytes` off what the tenant may store.
+    pub(super) fn spend(&mut self, bytes: u64, limits: &Limits) -> Result<(), StoreError> {
+        self.tenant.bytes += bytes;
+        if self.tenant.bytes > limits.tenant_bytes {
+            return Err(StoreError::Quota { what: "bytes", limit: limits.tenant_bytes });
+        }
+        Ok(())
+    }
+
+    /// Writes a file of `parts`.
+    fn create(&mut self, parts: &[&[u8]], limits: &Limits) -> Result<FileRecord, StoreError> {
+        let bytes = parts.iter().map(|part| part.len() as u64).sum();
+        self.spend(bytes, limits)?;
+        let mut digest = Sha256::new();
+        parts.iter().for_each(|part| digest.update(part));
+        let number = self.tenant.next_file;
+        self.tenant.next_file += 1;
+        self.files.create(texts::file(self.tenant.number, number), parts)?;
+        Ok(FileRecord { number, bytes, digest: digest.finalize().into() })
     }
 
     fn save(&self, id: &str, version: u64, record: &VersionRecord) -> Result<(), StoreError> {
@@ -271,8 +290,9 @@ impl Change<'_> {
             self.remove_from_search(record)?;
         }
         self.write.open_table(VERSIONS)?.remove((self.tenant.number, id, version))?;
-        self.tenant.bytes -= record.file_bytes;
-        self.files.doomed.push(texts::file(self.tenant.number, record.file));
+        self.tenant.bytes -= record.file_bytes();
+        let tenant = self.tenant.number;
+        self.files.doomed.extend(record.files().map(|file| texts::file(tenant, file.number)));
         let key = (self.tenant.number, &record.content);
         let mut contents = self.write.open_table(CONTENTS)?;
         let held = contents.get(key)?.map_or(0, |held| held.value());
@@ -283,6 +303,7 @@ impl Change<'_> {
         contents.remove(key)?;
         drop(contents);
         self.purged.push(record.content);
+        counts::remove_of(self, &record.content)?;
         selections::remove_of(self, &record.content)
     }
 

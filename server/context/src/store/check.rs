@@ -11,8 +11,8 @@ use super::document::ContentHash;
 use super::postings::{self, BLOCK};
 use super::state::{State, orphans};
 use super::tables::{
-    CONTENTS, EXTENTS, Extent, POSTINGS, SEGMENTS, SELECTION_AGES, SELECTION_CONTENTS, SELECTIONS,
-    SegmentRecord, Selection, TENANTS, TERMS, Tenant, VERSIONS, VersionRecord,
+    CONTENTS, COUNTS, EXTENTS, Extent, POSTINGS, SEGMENTS, SELECTION_AGES, SELECTION_CONTENTS,
+    SELECTIONS, SegmentRecord, Selection, TENANTS, TERMS, Tenant, VERSIONS, VersionRecord,
 };
 use super::vectors::{self, Segment};
 use super::{Store, StoreError, database, texts, upload};
@@ -34,6 +34,8 @@ pub struct Census {
     pub postings: u64,
     /// Selections.
     pub selections: u64,
+    /// Token counts, of each content and model.
+    pub counts: u64,
 }
 
 /// A latest version as search knows it.
@@ -98,7 +100,8 @@ impl Walk<'_> {
         let mut known: HashSet<PathBuf> = HashSet::new();
         for entry in self.read.open_table(VERSIONS)?.iter()? {
             let (key, record) = entry?;
-            known.insert(texts::file(key.value().0, VersionRecord::decode(record.value())?.file));
+            let record = VersionRecord::decode(record.value())?;
+            known.extend(record.files().map(|file| texts::file(key.value().0, file.number)));
         }
         for entry in self.read.open_table(SEGMENTS)?.iter()? {
             let (tenant, number) = entry?.0.value();
@@ -120,6 +123,7 @@ impl Walk<'_> {
         let rows = |table: &str, counted: u64, rows: u64| expect(table, counted, rows);
         rows("versions", census.versions, self.read.open_table(VERSIONS)?.len()?)?;
         rows("selections", census.selections, self.read.open_table(SELECTIONS)?.len()?)?;
+        rows("counts", census.counts, self.read.open_table(COUNTS)?.len()?)?;
         let strange = |number: u32| !tenants.contains(&number);
         for entry in self.read.open_table(POSTINGS)?.iter()? {
             if strange(entry?.0.value().0) {
@@ -172,13 +176,20 @@ impl Walk<'_> {
                 break;
             }
             let record = VersionRecord::decode(record.value())?;
-            let name = texts::file(number, record.file);
+            let name = texts::file(number, record.file.number);
             let Some(stored) = texts::read(&self.store.0.disk, number, id, version, &record)?
             else {
                 return Err(StoreError::corrupt(name, "is missing"));
             };
             expect("bytes of text", record.text_bytes, stored.text.len() as u64)?;
-            bytes += record.file_bytes + record.vector_bytes;
+            expect("a way to an original", record.original.is_some(), stored.way.is_some())?;
+            if let Some(original) = &record.original
+                && texts::read_original(&self.store.0.disk, number, id, version, &record)?.is_none()
+            {
+                let name = texts::file(number, original.number);
+                return Err(StoreError::corrupt(name, "is missing"));
+            }
+            bytes += record.file_bytes() + record.vector_bytes;
             *contents.entry(record.content).or_default() += 1;
             self.census.versions += 1;
             if let Some((_, before)) = latest.insert(id.to_owned(), (version, record)) {
@@ -186,7 +197,7 @@ impl Walk<'_> {
             }
         }
         expect("documents", tenant.documents, latest.len() as u64)?;
-        expect("bytes", tenant.bytes, bytes)?;
+        expect("bytes", tenant.bytes, bytes + self.counts(tenant, &contents)?)?;
         let mut held = HashMap::new();
         let all = (tenant.number, &[0; 32])..=(tenant.number, &[u8::MAX; 32]);
         for entry in self.read.open_table(CONTENTS)?.range(all)? {
@@ -208,6 +219,26 @@ impl Walk<'_> {
             (record.first_chunk, latest)
         };
         Ok(latest.into_iter().filter(|(_, (_, r))| r.chunks > 0).map(known).collect())
+    }
+
+    /// Every count is of a content that is stored; gives their bytes.
+    fn counts(
+        &mut self,
+        tenant: &Tenant,
+        contents: &HashMap<ContentHash, u64>,
+    ) -> Result<u64, StoreError> {
+        let mut bytes = 0;
+        let (low, high) = ([0; 32], [u8::MAX; 32]);
+        let all = (tenant.number, &low, &low)..=(tenant.number, &high, &high);
+        for entry in self.read.open_table(COUNTS)?.range(all)? {
+            let (key, counts) = entry?;
+            if !contents.contains_key(key.value().1) {
+                return wrong("token counts of a content that is not stored");
+            }
+            bytes += counts.value().len() as u64;
+            self.census.counts += 1;
+        }
+        Ok(bytes)
     }
 
     /// One extent for each latest version that has chunks.

@@ -16,11 +16,14 @@ pub(super) const FILE: &str = "store.redb";
 /// Its name until it has its tables: a crash before that leaves no database.
 pub(super) const UNFINISHED: &str = "store.redb.new";
 /// Version of everything in the folder. A change of any record, table or file raises it.
-pub(super) const SCHEMA: u64 = 1;
+pub(super) const SCHEMA: u64 = 2;
+/// The oldest that is read. Schema 1 knew neither originals nor token counts; its records read as such without them.
+const OLDEST: u64 = 1;
 /// Memory for pages read; the system keeps others.
 const CACHE_BYTES: usize = 64 << 20;
 
-/// Opens the database, or makes it. Nothing is written to one of another schema.
+/// Opens the database, or makes it. One of an older schema becomes one of this; nothing is written to one that is not
+/// read.
 pub(super) fn open(disk: &Disk) -> Result<Database, StoreError> {
     if !disk.path(Path::new(FILE)).exists() {
         disk.remove(Path::new(UNFINISHED))?;
@@ -37,8 +40,14 @@ pub(super) fn open(disk: &Disk) -> Result<Database, StoreError> {
         Ok(meta) => meta.get("schema")?.map_or(0, |schema| schema.value()),
         Err(_) => 0,
     };
-    if found != SCHEMA {
+    if !(OLDEST..=SCHEMA).contains(&found) {
         return Err(StoreError::Schema { found, expected: SCHEMA });
+    }
+    if found < SCHEMA {
+        let write = begin_write(&database)?;
+        super::tables::create(&write)?;
+        write.open_table(META)?.insert("schema", SCHEMA)?;
+        write.commit()?;
     }
     Ok(database)
 }

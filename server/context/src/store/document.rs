@@ -6,6 +6,7 @@ use std::ops::Range;
 use sha2::{Digest as _, Sha256};
 
 use super::{Limits, StoreError};
+use crate::extract::Way;
 
 /// Longest name of a document, bytes.
 pub const MAX_ID_BYTES: usize = 128;
@@ -23,7 +24,9 @@ pub type ContentHash = [u8; 32];
 pub struct Content {
     /// The text all offsets refer to.
     pub text: String,
-    /// What kind of text it is.
+    /// What was uploaded, unless that is the text byte for byte.
+    pub original: Option<Original>,
+    /// What was uploaded is of this kind.
     pub mime: String,
     /// Title, if any.
     pub title: Option<String>,
@@ -35,6 +38,17 @@ pub struct Content {
     pub chunks: Vec<Chunk>,
     /// [`Embedder::identity`](crate::Embedder::identity) of the model that made the vectors. Needed if there are any.
     pub embedder: Option<String>,
+}
+
+/// A file that text was extracted from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Original {
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// The way from the text back to it.
+    pub way: Way,
+    /// [`Extracted::left_out`](crate::Extracted::left_out).
+    pub left_out: u64,
 }
 
 /// A stretch of text that a search may find.
@@ -55,15 +69,19 @@ pub struct Version {
     pub id: String,
     /// Number of the version, from 1.
     pub version: u64,
-    /// Name of text, type, title and metadata together.
+    /// Name of upload, text, type, title and metadata together.
     pub content: ContentHash,
     /// Bytes of text.
     pub text_bytes: u64,
+    /// Bytes of what was uploaded, the text itself or what it was extracted from.
+    pub original_bytes: u64,
+    /// Glyphs left out of the text, see [`Original::left_out`].
+    pub left_out: u64,
     /// Chunks it was stored with.
     pub chunks: u64,
     /// When it was stored, seconds since 1970.
     pub stored_at: u64,
-    /// What kind of text it is.
+    /// What kind of document it is.
     pub mime: String,
     /// Title, if any.
     pub title: Option<String>,
@@ -80,6 +98,8 @@ pub struct Stored {
     pub version: Version,
     /// The text.
     pub text: String,
+    /// The way back to what was uploaded ([`Store::original`](super::Store::original)), unless that is the text.
+    pub way: Option<Way>,
     /// As it was stored.
     pub prepared: Vec<u8>,
 }
@@ -108,7 +128,8 @@ impl Content {
     /// Whether it can be stored at all.
     pub(super) fn check(&self, limits: &Limits) -> Result<(), StoreError> {
         let bytes = (self.text.len() + self.prepared.len()) as u64;
-        if self.text.len() as u64 > limits.document_bytes || bytes > u64::from(u32::MAX) {
+        let largest = self.text.len().max(self.original.as_ref().map_or(0, |o| o.bytes.len()));
+        if largest as u64 > limits.document_bytes || bytes > u64::from(u32::MAX) {
             return Err(StoreError::TooLarge { limit: limits.document_bytes });
         }
         let metadata: usize =
@@ -158,6 +179,10 @@ impl Content {
             add(value.as_bytes());
         }
         add(self.text.as_bytes());
+        // Another release may read the same file otherwise: then it is another content.
+        if let Some(original) = &self.original {
+            add(&original.bytes);
+        }
         hasher.finalize().into()
     }
 
@@ -166,6 +191,11 @@ impl Content {
         let mut hasher = Sha256::new();
         hasher.update((self.prepared.len() as u64).to_le_bytes());
         hasher.update(&self.prepared);
+        if let Some(original) = &self.original {
+            let way = original.way.encode();
+            hasher.update((way.len() as u64).to_le_bytes());
+            hasher.update(way);
+        }
         let embedder = self.embedder.as_deref().unwrap_or_default();
         hasher.update((embedder.len() as u64).to_le_bytes());
         hasher.update(embedder);

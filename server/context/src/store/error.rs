@@ -16,11 +16,13 @@ pub enum StoreError {
         folder: PathBuf,
     },
     /// The folder was written by another release. It is left as it is.
-    #[error("the store has schema version {found}, this release reads version {expected}")]
+    #[error(
+        "the store has schema version {found}, this release reads versions up to {expected}: serve it with the release that wrote it, or name another folder"
+    )]
     Schema {
         /// What the folder says.
         found: u64,
-        /// What is known here.
+        /// The latest that is known here.
         expected: u64,
     },
     /// What was committed is no longer what the file holds.
@@ -36,12 +38,6 @@ pub enum StoreError {
     TooLarge {
         /// Most bytes.
         limit: u64,
-    },
-    /// What was uploaded as text is not UTF-8.
-    #[error("the text is not UTF-8 at byte {at}")]
-    NotUtf8 {
-        /// First byte that is wrong.
-        at: usize,
     },
     /// The tenant has no room for it.
     #[error("the tenant may store at most {limit} {what}")]

@@ -35,7 +35,8 @@ impl State {
         let mut files = HashSet::new();
         for entry in read.open_table(VERSIONS)?.iter()? {
             let (key, record) = entry?;
-            files.insert(texts::file(key.value().0, VersionRecord::decode(record.value())?.file));
+            let record = VersionRecord::decode(record.value())?;
+            files.extend(record.files().map(|file| texts::file(key.value().0, file.number)));
         }
         let mut vectors: HashMap<u32, Segments> = HashMap::new();
         for entry in read.open_table(SEGMENTS)?.iter()? {

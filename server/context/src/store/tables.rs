@@ -4,6 +4,7 @@ use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
 use super::StoreError;
 use super::codec::{Reader, Writer, malformed};
+use super::counts::ModelHash;
 use super::document::ContentHash;
 
 /// "schema": version of everything.
@@ -37,6 +38,10 @@ pub(super) const SELECTION_AGES: TableDefinition<'_, (u32, u64), &[u8; 32]> =
 pub(super) const SELECTION_CONTENTS: TableDefinition<'_, (u32, &ContentHash, &[u8; 32]), ()> =
     TableDefinition::new("selection_contents");
 
+/// Tenant, content, model: tokens of the content's text, not interpreted here.
+pub(super) const COUNTS: TableDefinition<'_, (u32, &ContentHash, &ModelHash), &[u8]> =
+    TableDefinition::new("counts");
+
 /// Makes every table, so that reading needs no case for a missing one.
 pub(super) fn create(write: &WriteTransaction) -> Result<(), StoreError> {
     write.open_table(TENANTS)?;
@@ -49,6 +54,7 @@ pub(super) fn create(write: &WriteTransaction) -> Result<(), StoreError> {
     write.open_table(SELECTIONS)?;
     write.open_table(SELECTION_AGES)?;
     write.open_table(SELECTION_CONTENTS)?;
+    write.open_table(COUNTS)?;
     Ok(())
 }
 
@@ -65,7 +71,7 @@ pub(super) struct Tenant {
     pub(super) next_age: u64,
     /// Documents stored.
     pub(super) documents: u64,
-    /// Bytes of their files, all versions, and of vectors.
+    /// Bytes of their files, all versions, of vectors and of token counts.
     pub(super) bytes: u64,
     /// Chunks of latest versions.
     pub(super) chunks: u64,
@@ -121,13 +127,31 @@ impl Tenant {
     }
 }
 
+/// A file as committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FileRecord {
+    /// Its name.
+    pub(super) number: u64,
+    pub(super) bytes: u64,
+    pub(super) digest: [u8; 32],
+}
+
+impl FileRecord {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, StoreError> {
+        Ok(Self { number: reader.u64()?, bytes: reader.u64()?, digest: reader.array()? })
+    }
+
+    fn encode(&self, writer: &mut Writer) {
+        writer.u64(self.number).u64(self.bytes).raw(&self.digest);
+    }
+}
+
 /// A version of a document; its text, title and the like are in its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct VersionRecord {
-    /// Name of its file.
-    pub(super) file: u64,
-    pub(super) file_bytes: u64,
-    pub(super) file_digest: [u8; 32],
+    pub(super) file: FileRecord,
+    /// What was uploaded, if it is not the text. Schema 1 has none.
+    pub(super) original: Option<FileRecord>,
     pub(super) content: ContentHash,
     /// [`Content::derived_hash`](super::Content::derived_hash).
     pub(super) derived: [u8; 32],
@@ -145,10 +169,9 @@ pub(super) struct VersionRecord {
 impl VersionRecord {
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
         let mut reader = Reader(bytes);
-        Ok(Self {
-            file: reader.u64()?,
-            file_bytes: reader.u64()?,
-            file_digest: reader.array()?,
+        let mut record = Self {
+            file: FileRecord::decode(&mut reader)?,
+            original: None,
             content: reader.array()?,
             derived: reader.array()?,
             text_bytes: reader.u64()?,
@@ -157,15 +180,32 @@ impl VersionRecord {
             chunks: reader.u64()?,
             vectors: reader.u64()?,
             vector_bytes: reader.u64()?,
-        })
+        };
+        if !reader.0.is_empty() {
+            record.original = Some(FileRecord::decode(&mut reader)?);
+        }
+        Ok(record)
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::default();
-        writer.u64(self.file).u64(self.file_bytes).raw(&self.file_digest).raw(&self.content);
-        writer.raw(&self.derived).u64(self.text_bytes).u64(self.stored_at);
+        self.file.encode(&mut writer);
+        writer.raw(&self.content).raw(&self.derived).u64(self.text_bytes).u64(self.stored_at);
         writer.u64(self.first_chunk).u64(self.chunks).u64(self.vectors).u64(self.vector_bytes);
+        if let Some(original) = &self.original {
+            original.encode(&mut writer);
+        }
         writer.0
+    }
+
+    /// Its files.
+    pub(super) fn files(&self) -> impl Iterator<Item = &FileRecord> {
+        std::iter::once(&self.file).chain(&self.original)
+    }
+
+    /// Bytes of its files.
+    pub(super) fn file_bytes(&self) -> u64 {
+        self.files().map(|file| file.bytes).sum()
     }
 
     /// The latest version of a document and its number.

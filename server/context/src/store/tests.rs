@@ -1,9 +1,11 @@
 //! What the store promises, one kind of promise a file.
 
+mod counts;
 mod damage;
 mod disk;
 mod documents;
 mod model;
+mod originals;
 mod search;
 mod selections;
 mod tenants;
@@ -11,6 +13,7 @@ mod tenants;
 use std::path::Path;
 
 use super::*;
+use crate::extract::Way;
 
 /// A store with small segments, so that few vectors fill one.
 fn open(folder: &Path) -> Store {
@@ -38,6 +41,16 @@ fn words(text: &str, dimensions: usize) -> Content {
         });
     }
     content
+}
+
+/// As [`words`], of a page that says `text`.
+fn page(text: &str, dimensions: usize) -> Content {
+    let bytes = format!("<title>A page</title><p>{}</p>", text.replace(' ', "&#32; ")).into_bytes();
+    let extracted = crate::extract(&bytes, "text/html", &mut || true).unwrap();
+    assert_eq!(extracted.text, text);
+    let way = Way { elements: extracted.elements, origins: extracted.origins };
+    let original = Some(Original { bytes, way, left_out: 0 });
+    Content { mime: "text/html".to_owned(), original, ..words(text, dimensions) }
 }
 
 /// How often each letter occurs, of length 1: words of like letters are near.

@@ -1,4 +1,6 @@
-//! A file for each version: type, title, metadata and embedder, then the text and what was prepared of it.
+//! A file for each version: type, title, metadata and embedder, then the text, the way back to what was uploaded and
+//! what was prepared of it. What was uploaded has a file of its own where it is not the text, for a question needs one of
+//! the two as a rule.
 //!
 //! The caller's words stand nowhere else, so that removing the file removes them: freed pages of the database keep
 //! their bytes until they are used again.
@@ -10,8 +12,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::codec::{Reader, Writer};
 use super::disk::Disk;
-use super::tables::VersionRecord;
+use super::tables::{FileRecord, VersionRecord};
 use super::{Content, StoreError, Stored, Version};
+use crate::extract::Way;
 
 /// Where the files lie, in a folder for each tenant.
 pub(super) const FOLDER: &str = "documents";
@@ -45,10 +48,13 @@ struct Header {
     embedder: Option<String>,
     metadata: BTreeMap<String, String>,
     text_bytes: usize,
+    /// Of the way to the original; 0: the text was uploaded as it is.
+    way_bytes: usize,
+    left_out: u64,
 }
 
-/// The head of a file that holds `content`; text and prepared bytes follow.
-pub(super) fn head(content: &Content) -> Vec<u8> {
+/// The head of a file that holds `content`; text, `way` and prepared bytes follow.
+pub(super) fn head(content: &Content, way: &[u8]) -> Vec<u8> {
     let mut header = Writer::default();
     header.bytes(content.mime.as_bytes()).optional(content.title.as_deref());
     header.optional(content.embedder.as_deref()).u64(content.metadata.len() as u64);
@@ -56,6 +62,9 @@ pub(super) fn head(content: &Content) -> Vec<u8> {
         header.bytes(key.as_bytes()).bytes(value.as_bytes());
     }
     header.u64(content.text.len() as u64);
+    if let Some(original) = &content.original {
+        header.u64(way.len() as u64).u64(original.left_out);
+    }
     let mut head = Writer::default();
     head.raw(MAGIC).bytes(&header.0);
     head.0
@@ -70,8 +79,21 @@ impl Header {
             for _ in 0..reader.u64()? {
                 metadata.insert(reader.text()?, reader.text()?);
             }
-            let text_bytes = usize::try_from(reader.u64()?).unwrap_or(usize::MAX);
-            Ok::<_, StoreError>(Self { mime, title, embedder, metadata, text_bytes })
+            let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+            let text_bytes = size(reader.u64()?);
+            let (way_bytes, left_out) = match reader.0 {
+                [] => (0, 0),
+                _ => (size(reader.u64()?), reader.u64()?),
+            };
+            Ok::<_, StoreError>(Self {
+                mime,
+                title,
+                embedder,
+                metadata,
+                text_bytes,
+                way_bytes,
+                left_out,
+            })
         };
         decode().ok()
     }
@@ -82,6 +104,8 @@ impl Header {
             version,
             content: record.content,
             text_bytes: record.text_bytes,
+            original_bytes: record.original.as_ref().map_or(record.text_bytes, |file| file.bytes),
+            left_out: self.left_out,
             chunks: record.chunks,
             stored_at: record.stored_at,
             mime: self.mime,
@@ -109,10 +133,10 @@ pub(super) fn describe(
     version: u64,
     record: &VersionRecord,
 ) -> Result<Option<Version>, StoreError> {
-    let name = file(tenant, record.file);
+    let name = file(tenant, record.file.number);
     let wrong = || StoreError::corrupt(&name, "is no document");
     let Some(mut head) = disk.read_head(&name, HEAD_BYTES)? else { return Ok(None) };
-    let end = header_end(&head).filter(|&end| end as u64 <= record.file_bytes).ok_or_else(wrong)?;
+    let end = header_end(&head).filter(|&end| end as u64 <= record.file.bytes).ok_or_else(wrong)?;
     if end > head.len() {
         let Some(longer) = disk.read_head(&name, end as u64)? else { return Ok(None) };
         head = longer;
@@ -129,20 +153,48 @@ pub(super) fn read(
     version: u64,
     record: &VersionRecord,
 ) -> Result<Option<Stored>, StoreError> {
-    let name = file(tenant, record.file);
-    let Some(bytes) = disk.read(&name)? else { return Ok(None) };
-    if bytes.len() as u64 != record.file_bytes
-        || <[u8; 32]>::from(Sha256::digest(&bytes)) != record.file_digest
-    {
-        return Err(StoreError::corrupt(name, "does not hold what was committed"));
-    }
+    let name = file(tenant, record.file.number);
+    let Some(bytes) = read_file(disk, &name, &record.file)? else { return Ok(None) };
     let take = || {
         let end = header_end(&bytes)?;
         let header = Header::decode(bytes.get(HEADER_AT..end)?)?;
-        let (text, prepared) = bytes[end..].split_at_checked(header.text_bytes)?;
+        let (text, rest) = bytes[end..].split_at_checked(header.text_bytes)?;
         let text = std::str::from_utf8(text).ok()?.to_owned();
+        let (way, prepared) = rest.split_at_checked(header.way_bytes)?;
+        let way = match way {
+            [] => None,
+            way => Some(Way::decode(way, &text)?),
+        };
         let version = header.version(id, version, record);
-        Some(Stored { version, text, prepared: prepared.to_owned() })
+        Some(Stored { version, text, way, prepared: prepared.to_owned() })
     };
     take().map(Some).ok_or_else(|| StoreError::corrupt(&name, "is no document"))
+}
+
+/// What was uploaded as a version; `None` if the file is gone.
+pub(super) fn read_original(
+    disk: &Disk,
+    tenant: u32,
+    id: &str,
+    version: u64,
+    record: &VersionRecord,
+) -> Result<Option<(Version, Vec<u8>)>, StoreError> {
+    let Some(original) = &record.original else {
+        let stored = read(disk, tenant, id, version, record)?;
+        return Ok(stored.map(|stored| (stored.version, stored.text.into_bytes())));
+    };
+    let Some(described) = describe(disk, tenant, id, version, record)? else { return Ok(None) };
+    let bytes = read_file(disk, &file(tenant, original.number), original)?;
+    Ok(bytes.map(|bytes| (described, bytes)))
+}
+
+/// A whole file, its checksum compared; `None` if it is gone.
+fn read_file(disk: &Disk, name: &Path, record: &FileRecord) -> Result<Option<Vec<u8>>, StoreError> {
+    let Some(bytes) = disk.read(name)? else { return Ok(None) };
+    if bytes.len() as u64 != record.bytes
+        || <[u8; 32]>::from(Sha256::digest(&bytes)) != record.digest
+    {
+        return Err(StoreError::corrupt(name, "does not hold what was committed"));
+    }
+    Ok(Some(bytes))
 }

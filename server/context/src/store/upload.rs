@@ -81,15 +81,6 @@ impl Upload {
         self.store.0.disk.read(&self.name)?.ok_or_else(missing)
     }
 
-    /// Everything that came, as text.
-    ///
-    /// # Errors
-    /// [`StoreError::NotUtf8`].
-    pub fn text(&self) -> Result<String, StoreError> {
-        String::from_utf8(self.bytes()?)
-            .map_err(|error| StoreError::NotUtf8 { at: error.utf8_error().valid_up_to() })
-    }
-
     /// Stores what was made of it, as [`Store::put`] does, and ends the upload.
     ///
     /// # Errors

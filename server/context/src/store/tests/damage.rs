@@ -3,6 +3,8 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 
+use redb::ReadableTable as _;
+
 use super::*;
 
 fn file(folder: &Path, name: &str) -> std::path::PathBuf {
@@ -112,13 +114,13 @@ fn another_schema_is_left_as_it_is() {
     let path = folder.path().join("store.redb");
     let database = redb::Database::create(&path).unwrap();
     let write = database.begin_write().unwrap();
-    write.open_table(tables::META).unwrap().insert("schema", 2).unwrap();
+    write.open_table(tables::META).unwrap().insert("schema", 3).unwrap();
     write.commit().unwrap();
     drop(database);
     fs::write(folder.path().join("documents/1/99"), "of another release").unwrap();
     let before = everything(folder.path());
     let wrong = Store::open(folder.path(), small());
-    assert!(matches!(wrong, Err(StoreError::Schema { found: 2, expected: 1 })), "{wrong:?}");
+    assert!(matches!(wrong, Err(StoreError::Schema { found: 3, expected: 2 })), "{wrong:?}");
     let after = everything(folder.path());
     let but_database = |files: &[(std::path::PathBuf, Vec<u8>)]| {
         let mut files: Vec<_> = files.iter().filter(|file| file.0 != path).cloned().collect();
@@ -128,7 +130,35 @@ fn another_schema_is_left_as_it_is() {
     assert_eq!(but_database(&before), but_database(&after));
     let database = redb::Database::create(&path).unwrap();
     let read = database.begin_read().unwrap();
-    assert_eq!(read.open_table(tables::META).unwrap().get("schema").unwrap().unwrap().value(), 2);
+    assert_eq!(read.open_table(tables::META).unwrap().get("schema").unwrap().unwrap().value(), 3);
+}
+
+#[test]
+fn a_store_of_the_schema_before_is_read_and_becomes_one_of_this() {
+    let folder = filled();
+    let path = folder.path().join("store.redb");
+    let schema = |work: &dyn Fn(&redb::WriteTransaction)| {
+        let write = redb::Database::create(&path).unwrap();
+        let write = write.begin_write().unwrap();
+        work(&write);
+        write.commit().unwrap();
+    };
+    // What schema 1 had: no table of token counts; no record of it names an original.
+    schema(&|write| {
+        write.open_table(tables::META).unwrap().insert("schema", 1).unwrap();
+        assert!(write.delete_table(tables::COUNTS).unwrap());
+    });
+    let store = open(folder.path());
+    store.check().unwrap();
+    let stored = store.get("one", "guide", None).unwrap().unwrap();
+    assert_eq!((stored.text.as_str(), stored.way), ("harbour lighthouse mole", None));
+    assert!(store.put_counts("one", &stored.version.content, &[1; 32], b"counts").unwrap());
+    assert!(!store.put("one", "guide", &words("harbour lighthouse mole", 8)).unwrap().created);
+    drop(store);
+    schema(&|write| {
+        let meta = write.open_table(tables::META).unwrap();
+        assert_eq!(meta.get("schema").unwrap().unwrap().value(), 2);
+    });
 }
 
 #[test]

@@ -10,14 +10,15 @@ fn a_full_disk_stores_nothing_half() {
     let disk = Disk::new(folder.path());
     let room = Arc::clone(&disk.room);
     let store = Store::open_on(disk, small()).unwrap();
-    store.put("one", "guide", &words("harbour lighthouse mole salt wool tin", 8)).unwrap();
+    let put = store.put("one", "guide", &page("harbour lighthouse mole salt wool tin", 8)).unwrap();
+    assert!(store.put_counts("one", &put.version.content, &[1; 32], b"counts").unwrap());
     let kept = store.put_selection("one", [1; 32], b"kept", &[]).unwrap();
     assert!(kept);
     let before = store.check().unwrap();
     let (mut full, mut done) = (0, false);
     for bytes in (0..).step_by(997) {
         room.store(bytes, Ordering::SeqCst);
-        let put = store.put("one", "more", &words("tin quay rope anchor salt", 8));
+        let put = store.put("one", "more", &page("tin quay rope anchor salt", 8));
         room.store(u64::MAX, Ordering::SeqCst);
         match put {
             Ok(put) => {
