@@ -32,7 +32,7 @@ impl Compression for Api {
         let mut desk = self.desk(&sources)?;
         let work = move |cancelled: Cancelled| {
             let tenant = &*caller.tenant.name;
-            desk.read(&mut sources, tenant, unit, caller.deadline, &cancelled)?;
+            desk.read(&mut sources, tenant, &served, unit, caller.deadline, &cancelled)?;
             let means = desk.means(tenant);
             let (text, mut report) =
                 pack(&request.query, &sources, unit, &served, means, caller.deadline, cancelled)?;

@@ -9,10 +9,11 @@ use pith_context::{
 };
 use pith_proto::v1::OffsetUnit;
 
-use super::documents::sources;
+use super::documents::{counts, sources};
 use super::status::ApiError;
 use super::validate::Sources;
 use super::{Api, hints, originals};
+use crate::boot::Served;
 use crate::language_model::Cancelled;
 use crate::prompt::TokenCounts;
 
@@ -96,17 +97,25 @@ impl Api {
 }
 
 impl Desk {
-    /// Gives every document of `sources` its text and hints: from the store, from files, as it was sent. Blocks.
+    /// Gives every document of `sources` its text and hints, for a prompt of `served`: from the store, from files, as it
+    /// was sent. Blocks.
     pub(super) fn read(
         &mut self,
         sources: &mut Sources,
         tenant: &str,
+        served: &Served,
         unit: OffsetUnit,
         deadline: Instant,
         cancelled: &Cancelled,
     ) -> Result<(), ApiError> {
-        let keep = |document: &Document, prepared: &[u8]| self.keep(tenant, document, prepared);
-        let contents = sources::resolve(sources, self.turns.store.as_ref(), tenant, keep)?;
+        let keep =
+            |store: &Store, content: &ContentHash, document: &Document, prepared: Option<&[u8]>| {
+                if let Some(prepared) = prepared {
+                    self.keep(tenant, document, prepared);
+                }
+                counts::recall(store, tenant, content, &document.text, served, &self.shared.counts);
+            };
+        let contents = sources::resolve(sources, self.turns.store.as_ref(), tenant, unit, keep)?;
         self.turns.contents = contents;
         originals::read(sources, unit, deadline, cancelled)?;
         hints::resolve(sources, unit)

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pith_context::store::{Page, Store, Upload, Version};
+use pith_context::store::{ContentHash, Page, Store, Upload, Version};
 use pith_proto::v1;
 use pith_proto::v1::documents_server::Documents;
 use pith_proto::v1::get_document_response::Part as Got;
@@ -22,16 +22,17 @@ use super::offsets::{Offsets, byte_at};
 use super::status::ApiError;
 
 mod content;
+pub(super) mod counts;
 mod search;
 pub(super) mod sources;
 mod validate;
 
 /// Bytes of an upload that are gathered before they are written.
 const WRITE_BYTES: usize = 1 << 20;
-/// Bytes of text in a message.
+/// Bytes of a text or file in a message.
 const PART_BYTES: usize = 64 << 10;
 
-/// A version's text on its way out.
+/// A version's text or file on its way out.
 type Parts = Pin<Box<dyn Stream<Item = Result<v1::GetDocumentResponse, Status>> + Send>>;
 
 impl Api {
@@ -93,19 +94,27 @@ impl Api {
             if upload.is_empty() {
                 return Err(ApiError::field("data", "must be at least 1 byte"));
             }
-            let text = upload.text()?;
+            let file = upload.bytes()?;
             let embedder = embedder.as_deref();
-            let content = content::prepare(header, text, embedder, deadline, &cancelled)?;
+            let content = content::prepare(header, file, embedder, deadline, &cancelled)?;
             let put = upload.commit(&content)?;
+            api.count(&store, &tenant, &put.version.content, &content.text);
             if !put.purged.is_empty() {
                 api.forget(&tenant);
             }
             Ok(put)
         };
-        // A long document is embedded for a while: no prompt should wait for it.
+        // A long document is read and embedded for a while: no prompt should wait for it.
         let put = self.embedders.run(work).await?;
         tracing::info!(version = put.version.version, bytes = put.version.text_bytes, "stored");
         Ok(v1::PutDocumentResponse { document: Some(document(put.version)), created: put.created })
+    }
+
+    /// Counts a stored text for the served model, if that is loaded, so that the first question need not. Blocks.
+    fn count(&self, store: &Store, tenant: &str, content: &ContentHash, text: &str) {
+        if let Some(served) = self.serving.ready() {
+            counts::recall(store, tenant, content, text, &served, &self.shared.counts);
+        }
     }
 
     /// Drops what is kept in memory of a tenant whose documents have gone: prepared documents, turns of chats, cached
@@ -139,18 +148,25 @@ impl Documents for Api {
         let (store, tenant) = (self.store()?, Arc::clone(&caller.tenant.name));
         let range = validate::range(request.into_inner())?;
         let work = move |_| {
-            let Some(stored) = store.get(&tenant, &range.id, range.version)? else {
-                return Err(ApiError::unknown_document("id", range.id));
-            };
+            let unknown = || ApiError::unknown_document("id", range.id.clone());
+            if range.original {
+                let found = store.original(&tenant, &range.id, range.version)?;
+                let (version, file) = found.ok_or_else(unknown)?;
+                let byte = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(file.len());
+                let end = range.end.map_or(file.len(), byte);
+                let parts = file[byte(range.start).min(end)..end].chunks(PART_BYTES);
+                return Ok((version, parts.map(|part| Got::Data(part.to_vec())).collect()));
+            }
+            let stored = store.get(&tenant, &range.id, range.version)?.ok_or_else(unknown)?;
             let end = match range.end {
                 None => stored.text.len(),
                 Some(end) => at("end", range.unit, &stored.text, end)?,
             };
             let start = at("start", range.unit, &stored.text, range.start)?.min(end);
-            Ok((stored.version, stored.text[start..end].to_owned()))
+            Ok((stored.version, cut(&stored.text[start..end])))
         };
-        let (version, text) = self.preparers.run(work).await?;
-        let parts = Outgoing { caller, head: Some(document(version)), parts: cut(&text) };
+        let (version, parts) = self.preparers.run(work).await?;
+        let parts = Outgoing { caller, head: Some(document(version)), parts };
         Ok(Response::new(Box::pin(parts)))
     }
 
@@ -230,15 +246,17 @@ fn document(version: Version) -> v1::StoredDocument {
         chunks: version.chunks,
         stored_at_unix: version.stored_at,
         embedder: version.embedder.unwrap_or_default(),
+        original_bytes: version.original_bytes,
+        glyphs_left_out: version.left_out,
     }
 }
 
 /// `text` in messages.
-fn cut(text: &str) -> VecDeque<String> {
+fn cut(text: &str) -> VecDeque<Got> {
     let (mut parts, mut rest) = (VecDeque::new(), text);
     while !rest.is_empty() {
         let (part, after) = rest.split_at(rest.floor_char_boundary(PART_BYTES));
-        parts.push_back(part.to_owned());
+        parts.push_back(Got::Text(part.to_owned()));
         rest = after;
     }
     parts
@@ -248,7 +266,7 @@ fn cut(text: &str) -> VecDeque<String> {
 struct Outgoing {
     caller: Caller,
     head: Option<v1::StoredDocument>,
-    parts: VecDeque<String>,
+    parts: VecDeque<Got>,
 }
 
 impl Stream for Outgoing {
@@ -263,7 +281,7 @@ impl Stream for Outgoing {
             return std::task::Poll::Ready(Some(Err(ApiError::Deadline.into())));
         }
         let head = self.head.take().map(Got::Document);
-        let part = head.or_else(|| self.parts.pop_front().map(Got::Text));
+        let part = head.or_else(|| self.parts.pop_front());
         std::task::Poll::Ready(part.map(|part| Ok(v1::GetDocumentResponse { part: Some(part) })))
     }
 }

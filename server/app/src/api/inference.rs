@@ -29,7 +29,14 @@ impl Api {
             let (served, mut desk) = (Arc::clone(&served), self.desk(&job.sources)?);
             let (tenant, deadline) = (Arc::clone(&caller.tenant.name), caller.deadline);
             let work = move |cancelled: Cancelled| {
-                desk.read(&mut job.sources, &tenant, job.output.unit, deadline, &cancelled)?;
+                desk.read(
+                    &mut job.sources,
+                    &tenant,
+                    &served,
+                    job.output.unit,
+                    deadline,
+                    &cancelled,
+                )?;
                 let means = desk.means(&tenant);
                 prepare(&job, &served, means, deadline, cancelled).map(|prepared| (job, prepared))
             };

@@ -1,4 +1,4 @@
-//! Documents sent as files become text, and spans of that text lead back to the file.
+//! Documents sent or stored as files: those sent become text, and spans of the text lead back to the file.
 //!
 //! It takes a while, so it happens where prompts are prepared, and ends when the caller leaves.
 
@@ -53,6 +53,20 @@ pub(super) struct Original {
 }
 
 impl Original {
+    /// Of a text with these `origins`; `None` if it stands in the original just so. The `source` of a page is read only
+    /// where offsets of it are told.
+    pub(super) fn new(
+        origins: Origins,
+        unit: OffsetUnit,
+        source: impl FnOnce() -> Result<String, ApiError>,
+    ) -> Result<Option<Self>, ApiError> {
+        if origins.is_identity() {
+            return Ok(None);
+        }
+        let source = if origins.in_pages() { String::new() } else { source()? };
+        Ok(Some(Self { origins, offsets: Offsets::new(unit, &source) }))
+    }
+
     /// Where bytes `range` of the document's text stood.
     pub(super) fn of(&self, range: Range<usize>) -> Option<v1::Original> {
         Some(match self.origins.of(range)? {
@@ -72,6 +86,20 @@ impl Originals {
     /// The way back from the text of a document; `None` if its text stands in the original just so.
     pub(super) fn of(&self, document: usize) -> Option<Arc<Original>> {
         self.read.get(&document).cloned().flatten()
+    }
+
+    /// Notes that the text of a `document` is not what was sent or uploaded.
+    pub(super) fn note(&mut self, document: usize, original: Option<Original>) {
+        self.read.insert(document, original.map(Arc::new));
+    }
+
+    /// Warns of glyphs missing in the text of the document called `id`.
+    pub(super) fn warn(&mut self, id: &str, left_out: u64) {
+        if left_out > 0 && self.warnings.len() < MAX_WARNINGS {
+            self.warnings.push(format!(
+                "{id:?}: {left_out} glyphs were left out: their fonts do not say what they mean"
+            ));
+        }
     }
 }
 
@@ -123,16 +151,11 @@ pub(super) fn read(
         if !verbatim || text.as_bytes() != bytes {
             let source = decoded.as_deref().or_else(|| std::str::from_utf8(&bytes).ok());
             let offsets = Offsets::new(unit, source.unwrap_or(""));
-            let original = (!verbatim).then(|| Arc::new(Original { origins, offsets }));
-            sources.originals.read.insert(index, original);
+            let original = (!verbatim).then_some(Original { origins, offsets });
+            sources.originals.note(index, original);
         }
         let document = &mut sources.documents[index];
-        if left_out > 0 && sources.originals.warnings.len() < MAX_WARNINGS {
-            sources.originals.warnings.push(format!(
-                "{:?}: {left_out} glyphs were left out: their fonts do not say what they mean",
-                document.id
-            ));
-        }
+        sources.originals.warn(&document.id, left_out as u64);
         document.text = text;
         document.format = format;
         document.elements = elements;

@@ -224,10 +224,6 @@ fn store(error: StoreError, message: String) -> Status {
             let figures = [("limit_bytes", limit.to_string())];
             invalid(message.clone(), "DOCUMENT_TOO_LARGE", "data", &message, figures)
         }
-        StoreError::NotUtf8 { at } => {
-            let figures = [("byte", at.to_string())];
-            invalid(message.clone(), "NOT_UTF8", "data", &message, figures)
-        }
         StoreError::Invalid { field, message: wrong } => {
             invalid(message, "INVALID_FIELD", field, &wrong, [])
         }

@@ -259,7 +259,10 @@ fn document(
         return wrong("title", reason);
     }
     let reference = (!document.stored_id.is_empty())
-        .then(|| Reference::parse(index, &document.stored_id, !document.mime.is_empty()))
+        .then(|| {
+            let media = Media::of(&document.mime).filter(|_| !document.mime.is_empty());
+            Reference::parse(index, &document.stored_id, media)
+        })
         .transpose()?;
     if let Err(reason) = metadata(&document.metadata) {
         return wrong("metadata", reason);
@@ -309,14 +312,6 @@ pub(super) fn metadata(metadata: &HashMap<String, String>) -> Result<(), String>
         "must have at most {MAX_METADATA} entries, keys of 1 to {MAX_METADATA_KEY_BYTES} bytes and values of at \
          most {MAX_METADATA_VALUE_BYTES}"
     ))
-}
-
-/// How a stored text of type `mime` is read; else what is wrong with it.
-pub(super) fn format(mime: &str) -> Result<Format, String> {
-    match Media::of(mime) {
-        Some(Media::Verbatim(format)) => Ok(format),
-        _ => Err(format!("{mime:?} is not plain text, Markdown or source code")),
-    }
 }
 
 fn policy(policy: v1::CompressionPolicy, question: &str) -> Result<Policy, ApiError> {

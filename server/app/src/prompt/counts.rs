@@ -57,7 +57,66 @@ impl Counting<'_> {
         count + self.part(tokenizer, &text[start..], start == 0)
     }
 
+    /// Lengths and counts of the parts of `text` that come again wherever it stands, to be [restored](Self::restore) by
+    /// another process. None for a text that has no such parts.
+    #[must_use]
+    pub fn save(&self, tokenizer: &Tokenizer, text: &str) -> Vec<u8> {
+        let mut saved = Vec::new();
+        let mut put = |number: usize| {
+            saved.extend(u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
+        };
+        let Some(mut start) = cut(tokenizer, text, MIN_PART) else { return saved };
+        put(start);
+        while let Some(seam) = cut(tokenizer, text, start + MIN_PART) {
+            put(seam - start);
+            put(self.part(tokenizer, &text[start..seam], false));
+            start = seam;
+        }
+        saved
+    }
+
+    /// Takes what [`save`](Self::save) gave for the same `text`, model and release of this program for counted. False, and
+    /// nothing is taken, if it does not fit the text.
+    #[must_use]
+    pub fn restore(&self, text: &str, saved: &[u8]) -> bool {
+        let (numbers, rest) = saved.as_chunks::<4>();
+        let number = |bytes: &[u8; 4]| u32::from_le_bytes(*bytes);
+        let Some((first, parts)) = numbers.split_first() else { return saved.is_empty() };
+        let (parts, odd) = parts.as_chunks::<2>();
+        let mut start = number(first) as usize;
+        let mut restored = Vec::with_capacity(parts.len());
+        for [length, count] in parts {
+            let end = start + number(length) as usize;
+            let Some(part) = text.get(start..end) else { return false };
+            restored.push((self.key(part, false), number(count)));
+            start = end;
+        }
+        if !rest.is_empty() || !odd.is_empty() {
+            return false;
+        }
+        restored.into_iter().for_each(|(key, count)| self.counts.put(key, count));
+        true
+    }
+
+    /// Whether the parts of `text` are counted already, as far as the first shows.
+    #[must_use]
+    pub fn knows(&self, tokenizer: &Tokenizer, text: &str) -> bool {
+        let part = cut(tokenizer, text, MIN_PART)
+            .and_then(|start| Some(start..cut(tokenizer, text, start + MIN_PART)?));
+        part.is_none_or(|part| self.counts.get(&self.key(&text[part], false)).is_some())
+    }
+
     fn part(&self, tokenizer: &Tokenizer, part: &str, begins: bool) -> usize {
+        let key = self.key(part, begins);
+        if let Some(count) = self.counts.get(&key) {
+            return count as usize;
+        }
+        let count = if begins { tokenizer.count(part) } else { tokenizer.count_rest(part) };
+        self.counts.put(key, u32::try_from(count).unwrap_or(u32::MAX));
+        count
+    }
+
+    fn key(&self, part: &str, begins: bool) -> [u8; 16] {
         let mut hash = Sha256::new();
         for field in [self.tenant, self.model] {
             hash.update((field.len() as u64).to_le_bytes());
@@ -68,12 +127,7 @@ impl Counting<'_> {
         let digest: [u8; 32] = hash.finalize().into();
         let mut key = [0; 16];
         key.copy_from_slice(&digest[..16]);
-        if let Some(count) = self.counts.get(&key) {
-            return count as usize;
-        }
-        let count = if begins { tokenizer.count(part) } else { tokenizer.count_rest(part) };
-        self.counts.put(key, u32::try_from(count).unwrap_or(u32::MAX));
-        count
+        key
     }
 }
 
@@ -117,58 +171,4 @@ impl Kept {
 }
 
 #[cfg(test)]
-mod tests {
-    use pith_model::tokenizer::Vocab;
-
-    use super::*;
-
-    /// Byte-level BPE with a few merges.
-    fn tokenizer() -> Tokenizer {
-        let hidden = (0u32..).map(|i| char::from_u32(0x100 + i).unwrap());
-        let mut hidden = hidden.map(String::from);
-        let spelled = |byte: u8| match byte {
-            0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF => char::from(byte).to_string(),
-            _ => hidden.next().unwrap(),
-        };
-        let mut tokens: Vec<String> = (0..=255).map(spelled).collect();
-        let merges = ["t h", "th e", "\u{120} t", "a n"].map(str::to_owned);
-        tokens.extend(merges.iter().map(|merge| merge.replace(' ', "")));
-        let token_types = vec![1; tokens.len()];
-        let pre = Some("smollm".to_owned());
-        let merges = merges.to_vec();
-        let vocab = Vocab {
-            model: "gpt2".to_owned(),
-            pre,
-            tokens,
-            token_types,
-            merges,
-            ..Vocab::default()
-        };
-        Tokenizer::from_vocab(vocab).unwrap()
-    }
-
-    #[test]
-    fn parts_add_up_to_the_whole_and_are_counted_once() {
-        let tokenizer = tokenizer();
-        let sentence =
-            |n: usize| format!("The {n} anthems, than {} then; that is the end! ", n * n);
-        let text: String = (0..2000).map(sentence).collect();
-        assert!(text.len() > MIN_BYTES);
-        let counts = TokenCounts::default();
-        let counting = |tenant| Counting { counts: &counts, tenant, model: "m" };
-        let kept = || counts.0.lock().unwrap().young.len();
-        let whole = tokenizer.count(&text);
-        assert_eq!(counting("a").count(&tokenizer, &text), whole);
-        let parts = kept();
-        assert!(parts > 20, "{parts}");
-        assert_eq!(counting("a").count(&tokenizer, &text), whole);
-        assert_eq!(kept(), parts);
-        // Behind other text the same parts come again, but for the first ones.
-        let moved = format!("Something else. {text}");
-        assert_eq!(counting("a").count(&tokenizer, &moved), tokenizer.count(&moved));
-        assert!(kept() <= parts + 4, "{} of {parts}", kept());
-        // Another tenant's are its own.
-        assert_eq!(counting("b").count(&tokenizer, &text), whole);
-        assert!(kept() >= 2 * parts);
-    }
-}
+mod tests;

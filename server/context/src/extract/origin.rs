@@ -63,6 +63,12 @@ impl Origins {
         matches!(self.0, Kind::Whole(_))
     }
 
+    /// Whether originals are told by page, and not by bytes of a source.
+    #[must_use]
+    pub fn in_pages(&self) -> bool {
+        matches!(self.0, Kind::Pages(_))
+    }
+
     /// Where the bytes `range` of the text come from; `None` if nothing in it stood in the original.
     #[must_use]
     pub fn of(&self, range: Range<usize>) -> Option<Origin> {

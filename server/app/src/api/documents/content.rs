@@ -1,25 +1,38 @@
-//! A text becomes what is stored of it: made ready for questions, and in chunks that searches find.
+//! A file becomes what is stored of it: its text, made ready for questions and in chunks that searches find.
 
 use std::time::Instant;
 
-use pith_context::store::{Chunk, Content};
-use pith_context::{ContextError, Document, Embedder, Prepared};
+use pith_context::extract::{ExtractError, Way};
+use pith_context::store::{Chunk, Content, Original};
+use pith_context::{ContextError, Document, Embedder, Extracted, Prepared, extract};
 
 use super::super::status::ApiError;
-use super::super::validate::format;
 use super::validate::Header;
 use crate::language_model::Cancelled;
 
-/// Everything to be stored of `text`. Stops when nobody waits for it any more.
+/// Everything to be stored of the uploaded `file`. Stops when nobody waits for it any more.
 pub(super) fn prepare(
     header: Header,
-    text: String,
+    file: Vec<u8>,
     embedder: Option<&dyn Embedder>,
     deadline: Instant,
     cancelled: &Cancelled,
 ) -> Result<Content, ApiError> {
-    let format = format(&header.mime).map_err(|reason| ApiError::field("header.mime", reason))?;
-    let document = Document { title: header.title, text, format, ..Document::default() };
+    let wrong = |error: ExtractError| {
+        let media = matches!(error, ExtractError::Media { .. });
+        let field = if media { "header.mime" } else { "data" };
+        ApiError::Extract { field: field.to_owned(), error }
+    };
+    let mut awaited = || cancelled.awaited_until(deadline);
+    let Extracted { text, format, elements, title, origins, left_out, .. } =
+        extract(&file, &header.mime, &mut awaited).map_err(wrong)?;
+    let original = (text.as_bytes() != file).then(|| Original {
+        bytes: file,
+        way: Way { elements: elements.clone(), origins },
+        left_out: left_out as u64,
+    });
+    let title = header.title.or(title);
+    let document = Document { title, text, format, elements, ..Document::default() };
     let mut proceed = || match cancelled.awaited_until(deadline) {
         true => Ok(()),
         false => Err(ContextError::Model { message: "nobody waits for it any more".to_owned() }),
@@ -34,6 +47,7 @@ pub(super) fn prepare(
         chunks: chunks.collect(),
         prepared: prepared.encode(),
         text: document.text,
+        original,
         mime: header.mime,
         title: document.title,
         metadata: header.metadata,
@@ -94,7 +108,9 @@ mod tests {
     #[test]
     fn chunks_have_terms_and_vectors_and_are_found_by_either() {
         let soon = Instant::now() + Duration::from_secs(60);
-        let content = prepare(header(), text(), Some(&Water), soon, &Cancelled::default()).unwrap();
+        let content =
+            prepare(header(), text().into_bytes(), Some(&Water), soon, &Cancelled::default())
+                .unwrap();
         assert!(content.chunks.len() >= 200, "{}", content.chunks.len());
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), Limits::default()).unwrap();
@@ -116,14 +132,21 @@ mod tests {
     #[test]
     fn it_stops_for_whoever_has_left_and_when_the_model_fails() {
         let soon = Instant::now() + Duration::from_secs(60);
-        let late = prepare(header(), text(), Some(&Water), Instant::now(), &Cancelled::default());
+        let late = prepare(
+            header(),
+            text().into_bytes(),
+            Some(&Water),
+            Instant::now(),
+            &Cancelled::default(),
+        );
         assert!(matches!(late, Err(ApiError::Context(ContextError::Model { .. }))));
         let cancelled = Cancelled::default();
         drop(cancelled.on_drop());
-        let left = prepare(header(), text(), Some(&Water), soon, &cancelled);
+        let left = prepare(header(), text().into_bytes(), Some(&Water), soon, &cancelled);
         assert!(matches!(left, Err(ApiError::Context(ContextError::Model { .. }))));
         let broken = "It is broken.".to_owned();
-        let failed = prepare(header(), broken, Some(&Water), soon, &Cancelled::default());
+        let failed =
+            prepare(header(), broken.into_bytes(), Some(&Water), soon, &Cancelled::default());
         assert!(matches!(failed, Err(ApiError::Context(ContextError::Embedder { .. }))));
     }
 }

@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use pith_context::Embedder;
-use pith_context::store::{Query, Store};
+use pith_context::store::{Hit, Query, Store};
 use pith_proto::v1;
+use pith_proto::v1::OffsetUnit;
 
 use super::super::gate::Caller;
+use super::super::originals::Original;
 use super::super::status::ApiError;
 use super::Offsets;
+use super::sources::source;
 use super::validate::Question;
 use crate::language_model::Cancelled;
 
@@ -36,7 +39,7 @@ pub(super) fn search(
     let tenant = &caller.tenant.name;
     let hits = store.search(tenant, &query)?;
     // Each text is read once, for all of its hits.
-    let mut texts: HashMap<(&str, u64), Option<(String, Offsets)>> = HashMap::new();
+    let mut texts: HashMap<(&str, u64), Option<Found>> = HashMap::new();
     let mut found = Vec::with_capacity(hits.len());
     for hit in &hits {
         if !cancelled.awaited_until(caller.deadline) {
@@ -45,15 +48,11 @@ pub(super) fn search(
         let ruled = match texts.entry((hit.id.as_str(), hit.version)) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(unknown) => {
-                let text = store.get(tenant, &hit.id, Some(hit.version))?.map(|stored| stored.text);
-                unknown.insert(text.map(|text| {
-                    let offsets = Offsets::new(question.unit, &text);
-                    (text, offsets)
-                }))
+                unknown.insert(Found::read(store, tenant, hit, question.unit)?)
             }
         };
         // What was deleted meanwhile is not found.
-        let Some((text, offsets)) = ruled else { continue };
+        let Some(Found { text, offsets, original }) = ruled else { continue };
         found.push(v1::SearchHit {
             span: Some(v1::Span {
                 document_id: hit.id.clone(),
@@ -65,8 +64,41 @@ pub(super) fn search(
             score: hit.score,
             lexical: hit.lexical,
             dense: hit.dense,
+            original: original.as_ref().and_then(|original| original.of(hit.span.clone())),
         });
     }
     let embedder = embedder.map_or_else(String::new, |embedder| embedder.identity().to_owned());
     Ok(v1::SearchResponse { hits: found, embedder })
+}
+
+/// A version that something was found in.
+struct Found {
+    text: String,
+    offsets: Offsets,
+    original: Option<Original>,
+}
+
+impl Found {
+    /// The version of `hit`; `None` if it has gone.
+    fn read(
+        store: &Store,
+        tenant: &str,
+        hit: &Hit,
+        unit: OffsetUnit,
+    ) -> Result<Option<Self>, ApiError> {
+        let Some(stored) = store.get(tenant, &hit.id, Some(hit.version))? else { return Ok(None) };
+        let original = match stored.way {
+            None => None,
+            Some(way) => {
+                let gone = || ApiError::unknown_document("id", hit.id.clone());
+                let source = || source(store, tenant, &stored.version)?.ok_or_else(gone);
+                match Original::new(way.origins, unit, source) {
+                    Err(ApiError::UnknownDocument { .. }) => return Ok(None),
+                    original => original?,
+                }
+            }
+        };
+        let offsets = Offsets::new(unit, &stored.text);
+        Ok(Some(Self { text: stored.text, offsets, original }))
+    }
 }

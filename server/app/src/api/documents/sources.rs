@@ -1,11 +1,14 @@
 //! Stored documents that stand in a request by their ids.
 
-use pith_context::Document;
-use pith_context::store::{ContentHash, MAX_ID_BYTES, Store};
+use pith_context::extract::{self, Media, Way};
+use pith_context::store::{ContentHash, MAX_ID_BYTES, Store, Stored, Version};
+use pith_context::{Document, Format};
+use pith_proto::v1::OffsetUnit;
 
 use super::super::Api;
+use super::super::originals::Original;
 use super::super::status::ApiError;
-use super::super::validate::{Sources, format};
+use super::super::validate::Sources;
 
 /// Most bytes of stored texts in one request: as much as one document may have unless the settings say otherwise.
 const MAX_BYTES: u64 = 64 << 20;
@@ -17,8 +20,8 @@ pub(in super::super) struct Reference {
     pub(in super::super) index: usize,
     id: String,
     version: Option<u64>,
-    /// Whether the request says how it is to be read.
-    pub(in super::super) has_format: bool,
+    /// What the request says it is.
+    media: Option<Media>,
 }
 
 impl Reference {
@@ -26,9 +29,9 @@ impl Reference {
     pub(in super::super) fn parse(
         index: usize,
         stored_id: &str,
-        has_format: bool,
+        media: Option<Media>,
     ) -> Result<Self, ApiError> {
-        let wrong = |reason: String| ApiError::field(field(index), reason);
+        let wrong = |reason: String| ApiError::field(field(index, "stored_id"), reason);
         let (id, version) = match stored_id.split_once('@') {
             None => (stored_id, None),
             Some((id, version)) => match version.parse() {
@@ -39,17 +42,36 @@ impl Reference {
         if !(1..=MAX_ID_BYTES).contains(&id.len()) {
             return Err(wrong(format!("must name a document by 1 to {MAX_ID_BYTES} bytes")));
         }
-        Ok(Self { index, id: id.to_owned(), version, has_format })
+        Ok(Self { index, id: id.to_owned(), version, media })
     }
 
     /// Name of the document without its version.
     pub(in super::super) fn id(&self) -> &str {
         &self.id
     }
+
+    /// How a stored document of type `mime` is read, and whether that is as it was when it was stored.
+    fn format(&self, mime: &str) -> Result<(Format, bool), ApiError> {
+        match (Media::of(mime), self.media) {
+            (Some(Media::Verbatim(format)), None) => Ok((format, true)),
+            (Some(Media::Verbatim(stored)), Some(Media::Verbatim(format))) => {
+                Ok((format, format == stored))
+            }
+            // Read when it was stored: its elements say how.
+            (Some(stored), None) if !matches!(stored, Media::Verbatim(_)) => {
+                Ok((Format::default(), true))
+            }
+            (Some(stored), Some(asked)) if stored == asked => Ok((Format::default(), true)),
+            _ => {
+                let reason = format!("must agree with the stored document's, {mime:?}");
+                Err(ApiError::field(field(self.index, "mime"), reason))
+            }
+        }
+    }
 }
 
-fn field(index: usize) -> String {
-    format!("documents[{index}].stored_id")
+fn field(index: usize, name: &str) -> String {
+    format!("documents[{index}].{name}")
 }
 
 impl Api {
@@ -59,44 +81,70 @@ impl Api {
     }
 }
 
-/// Puts the stored texts of `tenant` in their places. What was prepared when a document was stored is given to `keep`,
-/// unless the request reads it otherwise. Gives the contents they came from. Blocks.
+/// The source of a stored page, which its origins refer to; `None` if it has gone.
+pub(super) fn source(
+    store: &Store,
+    tenant: &str,
+    version: &Version,
+) -> Result<Option<String>, ApiError> {
+    let Version { id, version: number, mime, .. } = version;
+    let Some((_, file)) = store.original(tenant, id, Some(*number))? else { return Ok(None) };
+    match extract::source(&file, mime) {
+        Ok(source) => Ok(Some(source.into_owned())),
+        // It was read when it was stored.
+        Err(_) => Err(ApiError::Internal("a stored page cannot be decoded any more")),
+    }
+}
+
+/// Puts the stored texts of `tenant` in their places, with the way back to what was uploaded; `unit`: what offsets of that
+/// count. Each content is given to `keep`, with what was prepared when it was stored unless the request reads it
+/// otherwise. Gives the contents they came from. Blocks.
 pub(in super::super) fn resolve(
     sources: &mut Sources,
     store: Option<&Store>,
     tenant: &str,
-    keep: impl Fn(&Document, &[u8]),
+    unit: OffsetUnit,
+    keep: impl Fn(&Store, &ContentHash, &Document, Option<&[u8]>),
 ) -> Result<Vec<ContentHash>, ApiError> {
     let Some(store) = store else { return Ok(Vec::new()) };
     let (mut bytes, mut contents) = (0, Vec::new());
-    for Reference { index, id, version, has_format } in std::mem::take(&mut sources.stored) {
-        let unknown = || ApiError::unknown_document(field(index), id.clone());
+    for reference in std::mem::take(&mut sources.stored) {
+        let Reference { index, id, version, .. } = &reference;
+        let (index, version) = (*index, *version);
+        let unknown = || ApiError::unknown_document(field(index, "stored_id"), id.clone());
         // Known before the text is read.
-        let size = store.describe(tenant, &id, version)?.ok_or_else(unknown)?.text_bytes;
+        let size = store.describe(tenant, id, version)?.ok_or_else(unknown)?.text_bytes;
         bytes += size;
         if bytes > MAX_BYTES {
             let reason =
                 format!("the stored documents up to this one exceed {MAX_BYTES} bytes of text");
-            return Err(ApiError::field(field(index), reason));
+            return Err(ApiError::field(field(index, "stored_id"), reason));
         }
-        let stored = store.get(tenant, &id, version)?.ok_or_else(unknown)?;
-        contents.push(stored.version.content);
+        let Stored { version, text, way, prepared } =
+            store.get(tenant, id, version)?.ok_or_else(unknown)?;
+        contents.push(version.content);
         let document = &mut sources.documents[index];
-        document.text = stored.text;
-        if !has_format {
-            document.format = format(&stored.version.mime)
-                .map_err(|reason| ApiError::field(field(index), reason))?;
+        document.text = text;
+        let as_stored;
+        (document.format, as_stored) = reference.format(&version.mime)?;
+        if let Some(Way { elements, origins }) = way {
+            document.elements = elements;
+            let source = || {
+                let unknown = || ApiError::unknown_document(field(index, "stored_id"), id.clone());
+                source(store, tenant, &version)?.ok_or_else(unknown)
+            };
+            sources.originals.note(index, Original::new(origins, unit, source)?);
         }
-        let as_stored = !has_format && document.title.is_none();
+        sources.originals.warn(&document.id, version.left_out);
+        let prepared = prepared.as_slice();
+        let prepared = (as_stored && document.title.is_none()).then_some(prepared);
         if document.title.is_none() {
-            document.title = stored.version.title;
+            document.title = version.title;
         }
         if document.metadata.is_empty() {
-            document.metadata = stored.version.metadata;
+            document.metadata = version.metadata;
         }
-        if as_stored {
-            keep(document, &stored.prepared);
-        }
+        keep(store, &version.content, document, prepared);
     }
     Ok(contents)
 }
@@ -107,7 +155,7 @@ mod tests {
 
     #[test]
     fn names_and_versions_are_told_apart() {
-        let parsed = |text: &str| Reference::parse(3, text, false).map(|r| (r.id, r.version));
+        let parsed = |text: &str| Reference::parse(3, text, None).map(|r| (r.id, r.version));
         assert_eq!(parsed("guide").unwrap(), ("guide".to_owned(), None));
         assert_eq!(parsed("a/b c@12").unwrap(), ("a/b c".to_owned(), Some(12)));
         let long = "x".repeat(129);

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use pith_context::extract::Media;
 use pith_context::store::{FusionWeights, MAX_HITS, MAX_ID_BYTES, MAX_PAGE};
 use pith_proto::v1;
 use pith_proto::v1::OffsetUnit;
 
 use super::super::status::ApiError;
-use super::super::validate::{self, format};
+use super::super::validate;
 
 const DEFAULT_PAGE: usize = 100;
 const DEFAULT_HITS: usize = 10;
@@ -32,6 +33,8 @@ pub(super) struct Range {
     pub(super) unit: OffsetUnit,
     pub(super) start: u64,
     pub(super) end: Option<u64>,
+    /// Of the file that was uploaded, in bytes.
+    pub(super) original: bool,
 }
 
 /// A page of documents.
@@ -61,7 +64,9 @@ pub(super) fn header(header: v1::PutDocumentHeader) -> Result<Header, ApiError> 
     let wrong = |field: &str, reason| ApiError::field(format!("header.{field}"), reason);
     validate::title(&header.title).map_err(|reason| wrong("title", reason))?;
     validate::metadata(&header.metadata).map_err(|reason| wrong("metadata", reason))?;
-    format(&header.mime).map_err(|reason| wrong("mime", reason))?;
+    if Media::of(&header.mime).is_none() {
+        return Err(wrong("mime", format!("{:?} is not a type that can be read", header.mime)));
+    }
     let mime = if header.mime.is_empty() { "text/plain".to_owned() } else { header.mime };
     Ok(Header {
         id,
@@ -88,6 +93,7 @@ pub(super) fn range(request: v1::GetDocumentRequest) -> Result<Range, ApiError> 
         unit: validate::unit("offset_unit", request.offset_unit)?,
         start: request.start,
         end: request.end,
+        original: request.original,
     })
 }
 

@@ -1,0 +1,105 @@
+//! Counts of parts are those of the whole, in this process and in the next.
+
+use pith_model::tokenizer::Vocab;
+
+use super::*;
+
+/// Byte-level BPE with a few merges.
+fn tokenizer() -> Tokenizer {
+    let hidden = (0u32..).map(|i| char::from_u32(0x100 + i).unwrap());
+    let mut hidden = hidden.map(String::from);
+    let spelled = |byte: u8| match byte {
+        0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF => char::from(byte).to_string(),
+        _ => hidden.next().unwrap(),
+    };
+    let mut tokens: Vec<String> = (0..=255).map(spelled).collect();
+    let merges = ["t h", "th e", "\u{120} t", "a n"].map(str::to_owned);
+    tokens.extend(merges.iter().map(|merge| merge.replace(' ', "")));
+    let token_types = vec![1; tokens.len()];
+    let pre = Some("smollm".to_owned());
+    let merges = merges.to_vec();
+    let vocab =
+        Vocab { model: "gpt2".to_owned(), pre, tokens, token_types, merges, ..Vocab::default() };
+    Tokenizer::from_vocab(vocab).unwrap()
+}
+
+#[test]
+fn parts_add_up_to_the_whole_and_are_counted_once() {
+    let tokenizer = tokenizer();
+    let sentence = |n: usize| format!("The {n} anthems, than {} then; that is the end! ", n * n);
+    let text: String = (0..2000).map(sentence).collect();
+    assert!(text.len() > MIN_BYTES);
+    let counts = TokenCounts::default();
+    let counting = |tenant| Counting { counts: &counts, tenant, model: "m" };
+    let kept = || counts.0.lock().unwrap().young.len();
+    let whole = tokenizer.count(&text);
+    assert_eq!(counting("a").count(&tokenizer, &text), whole);
+    let parts = kept();
+    assert!(parts > 20, "{parts}");
+    assert_eq!(counting("a").count(&tokenizer, &text), whole);
+    assert_eq!(kept(), parts);
+    // Behind other text the same parts come again, but for the first ones.
+    let moved = format!("Something else. {text}");
+    assert_eq!(counting("a").count(&tokenizer, &moved), tokenizer.count(&moved));
+    assert!(kept() <= parts + 4, "{} of {parts}", kept());
+    // Another tenant's are its own.
+    assert_eq!(counting("b").count(&tokenizer, &text), whole);
+    assert!(kept() >= 2 * parts);
+}
+
+/// A text of a few hundred parts' worth, sentences of every kind.
+fn long_text() -> String {
+    let sentence = |n: usize| match n % 5 {
+        0 => format!("The {n} anthems, than {} then; that is the end! ", n * n),
+        1 => format!("Na\u{ef}ve caf\u{e9}s {n}\n\n\tand\u{3000}\u{6f22}\u{5b57} "),
+        2 => "then ".repeat(n % 40),
+        3 => format!("{n}{n}{n}-{n}... "),
+        _ => "An answer that an ant thought of then? ".to_owned(),
+    };
+    (0..4000).map(sentence).collect()
+}
+
+#[test]
+fn what_is_saved_is_counted_for_the_next_process() {
+    let tokenizer = tokenizer();
+    let text = long_text();
+    let before = TokenCounts::default();
+    let counting = |counts| Counting { counts, tenant: "a", model: "m" };
+    assert!(!counting(&before).knows(&tokenizer, &text));
+    let saved = counting(&before).save(&tokenizer, &text);
+    assert!(counting(&before).knows(&tokenizer, &text));
+
+    let after = TokenCounts::default();
+    assert!(counting(&after).restore(&text, &saved));
+    assert!(counting(&after).knows(&tokenizer, &text));
+    let kept = |counts: &TokenCounts| counts.0.lock().unwrap().young.len();
+    let restored = kept(&after);
+    assert!(restored > 50, "{restored}");
+    for prompt in [text.clone(), format!("Answer from the text. {text} Question: what then?")] {
+        let whole = tokenizer.count(&prompt);
+        assert_eq!(counting(&after).count(&tokenizer, &prompt), whole);
+        assert_eq!(counting(&before).count(&tokenizer, &prompt), whole);
+    }
+    // Little was counted anew: the beginnings and the ends.
+    assert!(kept(&after) <= restored + 10, "{} of {restored}", kept(&after));
+}
+
+#[test]
+fn what_does_not_fit_is_not_taken() {
+    let tokenizer = tokenizer();
+    let text = long_text();
+    let counts = TokenCounts::default();
+    let counting = Counting { counts: &counts, tenant: "a", model: "m" };
+    let saved = counting.save(&tokenizer, &text);
+    let fresh = TokenCounts::default();
+    let counting = Counting { counts: &fresh, ..counting };
+    for wrong in [&saved[..saved.len() - 4], &saved[..saved.len() - 1], &[0xff; 20]] {
+        assert!(!counting.restore(&text, wrong));
+    }
+    assert!(!counting.restore(&text[..text.floor_char_boundary(text.len() / 2)], &saved));
+    assert!(fresh.0.lock().unwrap().young.is_empty());
+    // A text without seams has nothing to be saved, and is none the worse.
+    let seamless = "\u{6f22}\u{5b57}".repeat(9000);
+    assert!(counting.knows(&tokenizer, &seamless));
+    assert!(counting.restore(&seamless, &counting.save(&tokenizer, &seamless)));
+}
