@@ -18,7 +18,7 @@ mod layout;
 mod spans;
 mod stretch;
 
-pub use counts::{Counting, TokenCounts};
+pub use counts::{Counting, SentenceCounts, TokenCounts};
 use layout::{Layout, Piece};
 pub use spans::{SpanMap, Standing};
 use stretch::Stretch;
@@ -74,6 +74,7 @@ pub struct Frame<'a> {
     parts: Vec<Part>,
     special: Special,
     counting: Option<Counting<'a>>,
+    sentences: SentenceCounts,
 }
 
 /// A prompt ready for the engine.
@@ -110,7 +111,7 @@ impl<'a> Frame<'a> {
                 let special = if *parse_control { Special::Parse } else { Special::Plain };
                 let bos = bos(tokenizer, Some(text)).into_iter();
                 let parts = bos.chain([Part::Text(Stretch::of(text))]);
-                return Ok(Self { tokenizer, parts: parts.collect(), special, counting: None });
+                return Ok(Self::of(tokenizer, parts.collect(), special));
             }
             Input::Chat(messages) => messages,
         };
@@ -133,7 +134,12 @@ impl<'a> Frame<'a> {
         {
             parts.splice(0..0, bos(tokenizer, None));
         }
-        Ok(Self { tokenizer, parts, special: Special::Plain, counting: None })
+        Ok(Self::of(tokenizer, parts, Special::Plain))
+    }
+
+    fn of(tokenizer: &'a Tokenizer, parts: Vec<Part>, special: Special) -> Self {
+        let sentences = SentenceCounts::default();
+        Self { tokenizer, parts, special, counting: None, sentences }
     }
 
     /// Keeps counts of long texts in `counting`, and uses those that are there.
@@ -149,7 +155,9 @@ impl<'a> Frame<'a> {
             Part::Control(_) => 1,
             Part::Text(stretch) => {
                 stretch.count(contexts, |text| match (&self.counting, self.special) {
-                    (Some(counting), Special::Plain) => counting.count(self.tokenizer, text),
+                    (Some(counting), Special::Plain) => {
+                        counting.count(self.tokenizer, text, &self.sentences)
+                    }
                     _ => self.tokenizer.encode(text, self.special).len(),
                 })
             }
@@ -197,7 +205,10 @@ impl<'a> Frame<'a> {
     /// Tokens of `text` by itself.
     #[must_use]
     pub fn count_alone(&self, text: &str) -> usize {
-        self.tokenizer.count(text)
+        match &self.counting {
+            Some(counting) => counting.count_alone(self.tokenizer, text),
+            None => self.tokenizer.count(text),
+        }
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) struct Question {
     /// Tokens.
     pub(super) budget: u32,
     pub(super) max_tokens: u32,
+    /// Choose by words alone, whether or not there is an embedder: vectors of long documents take a while.
+    pub(super) words_alone: bool,
 }
 
 impl Question {
@@ -34,6 +36,7 @@ impl Question {
             policy: Some(v1::CompressionPolicy {
                 mode: v1::CompressionMode::Retrieve.into(),
                 budget: Some(v1::compression_policy::Budget::MaxContextTokens(self.budget)),
+                dense_weight: self.words_alone.then_some(0.0),
                 ..Default::default()
             }),
             stop: Some(v1::StopConditions {
@@ -394,6 +397,7 @@ mod tests {
             model: String::new(),
             budget: 1,
             max_tokens: 1,
+            words_alone: false,
         };
         let span = v1::Span { document_id: "a".to_owned(), start: 4, end: 7 };
         let source = v1::Source {

@@ -68,8 +68,14 @@ pub(super) fn run(args: AskArgs) -> Result<ExitCode, Failure> {
     }
     let documents = args.files.iter().map(|file| read(file)).collect::<Result<_, _>>()?;
     let Answering { budget, max_tokens, model, device, endpoint } = args.answering;
-    let question =
-        |model: String| Question { prompt: args.question, documents, model, budget, max_tokens };
+    let question = |model: String| Question {
+        prompt: args.question,
+        documents,
+        model,
+        budget,
+        max_tokens,
+        words_alone: false,
+    };
     let answered = match endpoint {
         Some(endpoint) => {
             let question = question(model.unwrap_or_default());

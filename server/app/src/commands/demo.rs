@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Args;
-use pith_client::v1;
+use pith_client::{Client, v1};
 
 use super::answer::{Question, ask, stream_out};
 use super::{Failure, local};
@@ -50,8 +50,14 @@ pub(super) fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
         model: String::new(),
         budget: args.budget,
         max_tokens: args.max_tokens,
+        // Nobody asks this server again: vectors of all of the document would be made for one question, which its words
+        // answer in a thousandth of the time.
+        words_alone: true,
     };
-    let answered = local::with_server(&args.model, None, async |client| {
+    let mut settings = local::settings(&args.model, None)?;
+    settings.context.embedder.clear();
+    let answered = local::with_server_of(settings, async |running| {
+        let client = Client::connect(running.endpoint()).await?;
         let mut stdout = io::stdout();
         writeln!(stdout, "Document: {} ({bytes} bytes, licence {})", entry.about, entry.licence)?;
         writeln!(stdout, "Question: {}\n", question.prompt)?;

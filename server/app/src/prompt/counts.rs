@@ -1,18 +1,24 @@
-//! Token counts of parts of texts, kept over requests.
+//! Token counts of parts of texts, kept over requests, and of sentences within one.
 //!
 //! The documents of a conversation come again with every question, and counting the tokens of a long one takes longer than
 //! choosing from it. A text is cut at [seams](pith_model::Tokenizer::seam) that its own words pick, so that equal
 //! stretches are cut alike wherever they stand, and each part is counted once. Counts are exact: at a seam no
 //! token begins on one side and ends on the other.
+//!
+//! While a context is fitted to its budget, the prompt is counted several times and little of it changes from one time to
+//! the next: it is cut after sentences, and those are counted once for a request.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use pith_model::Tokenizer;
 use sha2::{Digest as _, Sha256};
 
-/// Shorter texts are counted at once, in bytes.
+/// Shorter texts are cut into sentences, in bytes.
 const MIN_BYTES: usize = 16 << 10;
+/// Least bytes of a sentence.
+const MIN_SENTENCE: usize = 64;
 /// Least bytes of a part.
 const MIN_PART: usize = 512;
 /// One seam in this many is cut at: a part has about 1.5 KiB.
@@ -31,6 +37,10 @@ struct Kept {
     old: HashMap<[u8; 16], u32>,
 }
 
+/// Counts of sentences of one request's prompt.
+#[derive(Debug, Default)]
+pub struct SentenceCounts(RefCell<HashMap<Box<str>, usize>>);
+
 /// Counts for one tenant and model.
 #[derive(Debug, Clone, Copy)]
 pub struct Counting<'a> {
@@ -43,12 +53,25 @@ pub struct Counting<'a> {
 }
 
 impl Counting<'_> {
+    /// Tokens of a text by itself, a sentence as a rule, that may well be asked for again.
+    #[must_use]
+    pub fn count_alone(&self, tokenizer: &Tokenizer, text: &str) -> usize {
+        if text.len() < MIN_BYTES {
+            return self.part(tokenizer, text, true);
+        }
+        self.parts(tokenizer, text)
+    }
+
     /// Tokens of ordinary `text`, as many as `tokenizer` gives.
     #[must_use]
-    pub fn count(&self, tokenizer: &Tokenizer, text: &str) -> usize {
+    pub fn count(&self, tokenizer: &Tokenizer, text: &str, sentences: &SentenceCounts) -> usize {
         if text.len() < MIN_BYTES {
-            return tokenizer.count(text);
+            return sentences.count(tokenizer, text);
         }
+        self.parts(tokenizer, text)
+    }
+
+    fn parts(&self, tokenizer: &Tokenizer, text: &str) -> usize {
         let (mut count, mut start) = (0, 0);
         while let Some(seam) = cut(tokenizer, text, start + MIN_PART) {
             count += self.part(tokenizer, &text[start..seam], start == 0);
@@ -128,6 +151,42 @@ impl Counting<'_> {
         let mut key = [0; 16];
         key.copy_from_slice(&digest[..16]);
         key
+    }
+}
+
+impl SentenceCounts {
+    fn count(&self, tokenizer: &Tokenizer, text: &str) -> usize {
+        let mut counted = self.0.borrow_mut();
+        let Some(mut start) = sentence(tokenizer, text, MIN_SENTENCE) else {
+            return tokenizer.count(text);
+        };
+        // What comes first is the beginning of the prompt, and short.
+        let mut count = tokenizer.count(&text[..start]);
+        while start < text.len() {
+            let end = sentence(tokenizer, text, start + MIN_SENTENCE).unwrap_or(text.len());
+            let part = &text[start..end];
+            count += match counted.get(part) {
+                Some(count) => *count,
+                None => {
+                    let count = tokenizer.count_rest(part);
+                    counted.insert(part.into(), count);
+                    count
+                }
+            };
+            start = end;
+        }
+        count
+    }
+}
+
+/// The first seam at or after `from` that ends a sentence.
+fn sentence(tokenizer: &Tokenizer, text: &str, mut from: usize) -> Option<usize> {
+    loop {
+        let seam = tokenizer.seam(text, from)?;
+        if matches!(text.as_bytes()[seam - 1], b'.' | b'?' | b'!') {
+            return Some(seam);
+        }
+        from = seam + 1;
     }
 }
 

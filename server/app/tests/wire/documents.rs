@@ -4,9 +4,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use pith_client::{Client, Code, Error, v1};
+use pith_context::store::{Limits, Store};
 use pith_server::config::{Config, Secret, Tenant};
 
-use crate::support::{Server, channel, rejection, request, serve, serve_with};
+use crate::support::{Server, rejection, request, serve, serve_with};
+
+mod originals;
+mod requests;
+mod restarts;
+mod uploads;
 
 fn header(id: &str) -> v1::PutDocumentHeader {
     v1::PutDocumentHeader { id: id.to_owned(), ..Default::default() }
@@ -49,6 +55,30 @@ fn tenants(config: &mut Config) {
 
 async fn clients(server: &Server) -> [Client; 2] {
     [server.client_with_key("the key of one").await, server.client_with_key("the key of two").await]
+}
+
+async fn serve_on(store: PathBuf) -> Server {
+    serve_with(|config| config.store.dir = store.to_str().unwrap().to_owned()).await
+}
+
+/// The store in `folder` once nobody has it open.
+async fn free(folder: &Path) -> Store {
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        match Store::open(folder, Limits::default()) {
+            Ok(store) => return store,
+            Err(error) => assert!(Instant::now() < until, "the folder is never free: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Ends `server` and begins another on the same folder.
+async fn restart(server: Server, store: PathBuf) -> Server {
+    server.running.drain(Duration::from_secs(1)).await;
+    // Connections close a moment after the drain.
+    drop(free(&store).await);
+    serve_on(store).await
 }
 
 #[tokio::test]
@@ -133,62 +163,6 @@ async fn a_document_is_put_listed_read_found_and_deleted() {
 }
 
 #[tokio::test]
-async fn a_stored_document_stands_in_a_request() {
-    let server = serve().await;
-    let client = server.client().await;
-    let text = "The mole is seven metres long. The lighthouse is red.";
-    let head = v1::PutDocumentHeader { title: "Harbour".into(), ..header("guide") };
-    client.put_document(head, text).await.unwrap();
-    let compress = |documents| v1::CompressRequest {
-        query: "What is it?".into(),
-        documents,
-        ..Default::default()
-    };
-    let stored =
-        |stored_id: &str| v1::Document { stored_id: stored_id.to_owned(), ..Default::default() };
-    let inline = v1::Document {
-        id: "guide".into(),
-        title: "Harbour".into(),
-        text: text.to_owned(),
-        ..Default::default()
-    };
-    let whole = client.compress(compress(vec![inline])).await.unwrap();
-    for stored_id in ["guide", "guide@1"] {
-        let packed = client.compress(compress(vec![stored(stored_id)])).await.unwrap();
-        assert_eq!(packed.text, whole.text);
-        let span = |response: &v1::CompressResponse| {
-            response.report.as_ref().unwrap().kept[0].span.clone().unwrap()
-        };
-        assert_eq!(span(&packed), span(&whole));
-    }
-    put(&client, "guide", "The mole is gone.").await;
-    let old = client.compress(compress(vec![stored("guide@1")])).await.unwrap();
-    assert_eq!(old.text, whole.text);
-    let mut asked = request("How long is it?", 4);
-    asked.documents = vec![stored("guide")];
-    let answer = client.generate_unary(asked.clone()).await.unwrap();
-    assert_eq!(answer.report.unwrap().kept[0].span.as_ref().unwrap().end, 17);
-
-    for unknown in ["nothing", "guide@3"] {
-        asked.documents = vec![stored("guide"), stored(unknown)];
-        asked.documents[1].id = "second".into();
-        let refused = rejection(client.generate_unary(asked.clone()).await);
-        assert_eq!(refused.code, Code::NotFound, "{refused:?}");
-        assert_eq!(refused.violations[0].field, "documents[1].stored_id");
-    }
-    let both = v1::Document { text: "and a text".into(), ..stored("guide") };
-    for (document, field) in [
-        (both, "documents[0].stored_id"),
-        (stored("guide@0"), "documents[0].stored_id"),
-        (stored(""), "documents[0].text"),
-    ] {
-        let refused = rejection(client.compress(compress(vec![document])).await);
-        assert_eq!(refused.code, Code::InvalidArgument);
-        assert_eq!(refused.violations[0].field, field);
-    }
-}
-
-#[tokio::test]
 async fn tenants_see_their_own_alone() {
     let server = serve_with(tenants).await;
     let [one, two] = clients(&server).await;
@@ -229,85 +203,6 @@ async fn tenants_see_their_own_alone() {
     assert_eq!(one.search(search).await.unwrap().hits.len(), 1);
     two.delete_document("guide").await.unwrap();
     assert_eq!(ids(&one).await, ["guide", "mine"]);
-}
-
-fn uploads(folder: &Path) -> usize {
-    std::fs::read_dir(folder.join("uploads")).unwrap().count()
-}
-
-#[tokio::test]
-async fn uploads_are_bounded_and_those_that_break_off_leave_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store");
-    let server = serve_with(|config| {
-        config.store.dir = path.to_str().unwrap().to_owned();
-        config.store.max_document_mib = 2;
-        config.store.max_documents = 2;
-    })
-    .await;
-    let client = server.client().await;
-    let refused = |result, code, reason: &str, field: &str| {
-        let refused: pith_client::Rejection = rejection::<v1::PutDocumentResponse>(result);
-        assert_eq!((refused.code, refused.reason.as_deref()), (code, Some(reason)), "{refused:?}");
-        if !field.is_empty() {
-            assert_eq!(refused.violations[0].field, field);
-        }
-    };
-    let bad = Code::InvalidArgument;
-    let large = "word ".repeat((2 << 20) / 5 + 1);
-    let sent = client.put_document(header("large"), large.as_str()).await;
-    refused(sent, bad, "DOCUMENT_TOO_LARGE", "data");
-    refused(client.put_document(header("empty"), "").await, bad, "INVALID_FIELD", "data");
-    refused(client.put_document(header("a@b"), "x").await, bad, "INVALID_FIELD", "header.id");
-    refused(client.put_document(header(""), "x").await, bad, "INVALID_FIELD", "header.id");
-    let pdf = v1::PutDocumentHeader { mime: "application/pdf".into(), ..header("pdf") };
-    refused(client.put_document(pdf, "x").await, bad, "INVALID_FIELD", "header.mime");
-
-    // What is not text, or comes in the wrong order.
-    use v1::put_document_request::Part;
-    let mut raw =
-        v1::documents_client::DocumentsClient::new(channel(server.running.endpoint()).await);
-    let message = |part| v1::PutDocumentRequest { part: Some(part) };
-    let end = Part::End(v1::PutDocumentEnd {});
-    let cases = [
-        (vec![Part::Header(header("x")), Part::Data(b"ab\xff".to_vec()), end.clone()], "data"),
-        (vec![Part::Header(header("x")), Part::Data(b"not whole".to_vec())], "end"),
-        (vec![Part::Header(header("x")), end.clone()], "data"),
-        (vec![Part::Data(b"first".to_vec())], "header"),
-        (vec![Part::Header(header("x")), Part::Header(header("x"))], "header"),
-        (vec![], "header"),
-    ];
-    for (parts, field) in cases {
-        let messages: Vec<_> = parts.into_iter().map(message).collect();
-        let status = raw.put_document(tokio_stream::iter(messages)).await.unwrap_err();
-        let refused = pith_client::Rejection::from(&status);
-        assert_eq!((refused.code, refused.violations[0].field.as_str()), (bad, field));
-    }
-
-    // A caller that vanishes in the middle: the upload was there, and goes.
-    let (sender, parts) = tokio::sync::mpsc::channel(1);
-    let call = tokio::spawn(async move {
-        raw.put_document(tokio_stream::wrappers::ReceiverStream::new(parts)).await
-    });
-    sender.send(message(Part::Header(header("half")))).await.unwrap();
-    sender.send(message(Part::Data(vec![b'x'; 1_500_000]))).await.unwrap();
-    let until = Instant::now() + Duration::from_secs(10);
-    while uploads(&path) == 0 {
-        assert!(Instant::now() < until);
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    call.abort();
-    while uploads(&path) > 0 {
-        assert!(Instant::now() < until, "an upload is left over");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert_eq!(ids(&client).await, [""; 0]);
-
-    put(&client, "a", "x").await;
-    put(&client, "b", "x").await;
-    let sent = client.put_document(header("c"), "x").await;
-    refused(sent, Code::ResourceExhausted, "STORE_QUOTA", "");
-    assert_eq!(ids(&client).await, ["a", "b"]);
 }
 
 #[tokio::test]
@@ -374,142 +269,4 @@ async fn bad_fields_are_named() {
     for (wrong, request) in searches {
         assert_eq!(field(rejection(client.search(request).await)), wrong);
     }
-}
-
-async fn serve_on(store: PathBuf) -> Server {
-    serve_with(|config| config.store.dir = store.to_str().unwrap().to_owned()).await
-}
-
-/// Ends `server` and begins another on the same folder.
-async fn restart(server: Server, store: PathBuf) -> Server {
-    server.running.drain(Duration::from_secs(1)).await;
-    let until = Instant::now() + Duration::from_secs(10);
-    // Connections close a moment after the drain.
-    while let Err(error) = pith_context::store::Store::open(&store, Default::default()) {
-        assert!(Instant::now() < until, "the folder is never free: {error}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    serve_on(store).await
-}
-
-#[tokio::test]
-async fn documents_outlive_the_server_and_a_folder_has_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store");
-    let server = serve_on(path.clone()).await;
-    put(&server.client().await, "guide", "The mole is seven metres long.").await;
-
-    let mut second = Config::default();
-    second.listen.grpc = "127.0.0.1:0".parse().unwrap();
-    second.store.dir = path.to_str().unwrap().to_owned();
-    let error = pith_server::boot::start(second.clone()).await.unwrap_err();
-    assert!(format!("{error:#}").contains("in use"), "{error:#}");
-
-    let server = restart(server, path).await;
-    let (document, text) = get(&server.client().await, "guide").await.unwrap();
-    assert_eq!((document.version, text.as_str()), (1, "The mole is seven metres long."));
-}
-
-#[tokio::test]
-async fn a_server_without_a_store_says_so() {
-    let server = serve_with(|config| config.store.dir = "off".to_owned()).await;
-    let client = server.client().await;
-    let mut asked = request("What?", 2);
-    asked.documents = vec![v1::Document { stored_id: "guide".into(), ..Default::default() }];
-    for refused in [
-        rejection(client.put_document(header("guide"), "x").await),
-        rejection(get(&client, "guide").await),
-        rejection(client.generate_unary(asked).await),
-    ] {
-        let said = (refused.code, refused.reason.as_deref());
-        assert_eq!(said, (Code::FailedPrecondition, Some("NO_STORE")));
-    }
-    assert!(client.generate_unary(request("Hi", 2)).await.is_ok());
-}
-
-#[tokio::test]
-async fn a_deleted_document_leaves_no_cached_prompt() {
-    let server = serve_with(tenants).await;
-    let [one, two] = clients(&server).await;
-    let text = "The mole is seven metres long and made of stone. ".repeat(8);
-    for client in [&one, &two] {
-        put(client, "guide", &text).await;
-        put(client, "other", "The lighthouse is red.").await;
-    }
-    let stored = v1::GenerateRequest {
-        documents: vec![v1::Document { stored_id: "guide".into(), ..Default::default() }],
-        ..request("How long is it?", 2)
-    };
-    // The same prompt, brought along.
-    let inline = v1::GenerateRequest {
-        documents: vec![v1::Document {
-            id: "guide".into(),
-            text: text.clone(),
-            ..Default::default()
-        }],
-        ..request("How long is it?", 2)
-    };
-    let cached = async |client: &Client, asked: &v1::GenerateRequest| {
-        let answer = client.generate_unary(asked.clone()).await.unwrap();
-        let usage = answer.r#final.unwrap().usage.unwrap();
-        (usage.cached_tokens, usage.prompt_tokens)
-    };
-    for client in [&one, &two] {
-        assert_eq!(cached(client, &stored).await.0, 0);
-        let (found, of) = cached(client, &inline).await;
-        assert!(found * 10 > of * 9, "{found} of {of}");
-    }
-    one.delete_document("guide").await.unwrap();
-    assert_eq!(cached(&one, &inline).await.0, 0);
-    // Nobody else's are touched.
-    assert!(cached(&two, &inline).await.0 > 0);
-    server.idle().await;
-    assert_eq!(server.engine().await.inconsistencies(), 0);
-}
-
-/// The turn of a sticky chat about the stored guide that asks `question` after one that was answered.
-fn second_turn(question: &str) -> v1::ChatRequest {
-    let said = |role: v1::Role, content: &str| v1::ChatMessage {
-        role: role.into(),
-        content: content.to_owned(),
-    };
-    let mut messages = vec![said(v1::Role::User, "How many cups at step 7?")];
-    if !question.is_empty() {
-        messages.push(said(v1::Role::Assistant, "Seven."));
-        messages.push(said(v1::Role::User, question));
-    }
-    v1::ChatRequest {
-        messages,
-        documents: vec![v1::Document { stored_id: "guide".into(), ..Default::default() }],
-        policy: Some(v1::CompressionPolicy {
-            mode: v1::CompressionMode::Retrieve.into(),
-            budget: Some(v1::compression_policy::Budget::MaxContextTokens(600)),
-            sticky: true,
-            ..Default::default()
-        }),
-        stop: Some(v1::StopConditions { max_tokens: Some(2), ..Default::default() }),
-        ..Default::default()
-    }
-}
-
-#[tokio::test]
-async fn turns_of_chats_about_stored_documents_outlive_the_server_and_go_with_them() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store");
-    let server = serve_on(path.clone()).await;
-    let client = server.client().await;
-    put(&client, "guide", &guide()).await;
-    client.chat_unary(second_turn("")).await.unwrap();
-    drop(client);
-
-    let kept = async |client: &Client| {
-        let answer = client.chat_unary(second_turn("And at step 19?")).await.unwrap();
-        answer.report.unwrap().sticky.unwrap().turns_kept
-    };
-    let server = restart(server, path).await;
-    let client = server.client().await;
-    assert_eq!(kept(&client).await, 1, "the first turn stays where it was sent");
-    client.delete_document("guide").await.unwrap();
-    put(&client, "guide", &guide()).await;
-    assert_eq!(kept(&client).await, 0, "nothing is left of what was deleted");
 }

@@ -6,7 +6,7 @@ use pith_client::{Client, Code, v1};
 
 use crate::support::{canary, document, rejection, request, retrieve, serve};
 
-const PAGE: &str = "<html><head><title>The harbour</title><script>var a = 'The lighthouse is 7 metres tall.'</script></head>\
+pub(crate) const PAGE: &str = "<html><head><title>The harbour</title><script>var a = 'The lighthouse is 7 metres tall.'</script></head>\
     <body><h1>Harbour</h1><p>The café by the pier 😀 opens at nine.</p>\n<p>Its   lighthouse&nbsp;is <b>42</b>\n metres &amp; a half tall.</p>\
     <p>Ships carry salt, wool and tin.</p></body></html>";
 
@@ -19,7 +19,7 @@ fn page() -> v1::Document {
 }
 
 /// A file of pages that show a line each.
-fn pdf(lines: &[&str], trailer: &str) -> Vec<u8> {
+pub(crate) fn pdf(lines: &[&str], trailer: &str) -> Vec<u8> {
     let kids: String = (0..lines.len()).map(|page| format!("{} 0 R ", 4 + 2 * page)).collect();
     let mut objects = vec![
         "<< /Type /Catalog /Pages 2 0 R >>".to_owned(),
@@ -44,7 +44,7 @@ fn pdf(lines: &[&str], trailer: &str) -> Vec<u8> {
 }
 
 /// `text` from unit `start` to `end`.
-fn cut(unit: v1::OffsetUnit, text: &str, start: u64, end: u64) -> String {
+pub(crate) fn cut(unit: v1::OffsetUnit, text: &str, start: u64, end: u64) -> String {
     let range = start as usize..end as usize;
     match unit {
         v1::OffsetUnit::Utf8Byte => text[range].to_owned(),

@@ -33,17 +33,20 @@ fn parts_add_up_to_the_whole_and_are_counted_once() {
     let counting = |tenant| Counting { counts: &counts, tenant, model: "m" };
     let kept = || counts.0.lock().unwrap().young.len();
     let whole = tokenizer.count(&text);
-    assert_eq!(counting("a").count(&tokenizer, &text), whole);
+    assert_eq!(counting("a").count(&tokenizer, &text, &SentenceCounts::default()), whole);
     let parts = kept();
     assert!(parts > 20, "{parts}");
-    assert_eq!(counting("a").count(&tokenizer, &text), whole);
+    assert_eq!(counting("a").count(&tokenizer, &text, &SentenceCounts::default()), whole);
     assert_eq!(kept(), parts);
     // Behind other text the same parts come again, but for the first ones.
     let moved = format!("Something else. {text}");
-    assert_eq!(counting("a").count(&tokenizer, &moved), tokenizer.count(&moved));
+    assert_eq!(
+        counting("a").count(&tokenizer, &moved, &SentenceCounts::default()),
+        tokenizer.count(&moved)
+    );
     assert!(kept() <= parts + 4, "{} of {parts}", kept());
     // Another tenant's are its own.
-    assert_eq!(counting("b").count(&tokenizer, &text), whole);
+    assert_eq!(counting("b").count(&tokenizer, &text, &SentenceCounts::default()), whole);
     assert!(kept() >= 2 * parts);
 }
 
@@ -77,8 +80,8 @@ fn what_is_saved_is_counted_for_the_next_process() {
     assert!(restored > 50, "{restored}");
     for prompt in [text.clone(), format!("Answer from the text. {text} Question: what then?")] {
         let whole = tokenizer.count(&prompt);
-        assert_eq!(counting(&after).count(&tokenizer, &prompt), whole);
-        assert_eq!(counting(&before).count(&tokenizer, &prompt), whole);
+        assert_eq!(counting(&after).count(&tokenizer, &prompt, &SentenceCounts::default()), whole);
+        assert_eq!(counting(&before).count(&tokenizer, &prompt, &SentenceCounts::default()), whole);
     }
     // Little was counted anew: the beginnings and the ends.
     assert!(kept(&after) <= restored + 10, "{} of {restored}", kept(&after));
@@ -102,4 +105,36 @@ fn what_does_not_fit_is_not_taken() {
     let seamless = "\u{6f22}\u{5b57}".repeat(9000);
     assert!(counting.knows(&tokenizer, &seamless));
     assert!(counting.restore(&seamless, &counting.save(&tokenizer, &seamless)));
+}
+
+#[test]
+fn sentences_are_counted_once_and_add_up() {
+    let tokenizer = tokenizer();
+    let text = long_text();
+    let counts = TokenCounts::default();
+    let counting = Counting { counts: &counts, tenant: "a", model: "m" };
+    let sentences = SentenceCounts::default();
+    // Prompts as they are fitted: a few stretches of the text, more and fewer of them.
+    for (from, step) in [(0, 900), (100, 900), (100, 700), (7, 1300), (3000, 850)] {
+        let mut prompt = "Answer from the text.".to_owned();
+        let mut start = from;
+        while prompt.len() < 14_000 {
+            let begin = text.floor_char_boundary(start);
+            let end = text.floor_char_boundary(start + 400);
+            prompt += "\n...\n";
+            prompt += &text[begin..end];
+            start += step;
+        }
+        assert!(prompt.len() < MIN_BYTES);
+        assert_eq!(counting.count(&tokenizer, &prompt, &sentences), tokenizer.count(&prompt));
+        let before = sentences.0.borrow().len();
+        assert!(before > 20, "{before}");
+        let again = format!("{prompt} And then?");
+        assert_eq!(counting.count(&tokenizer, &again, &sentences), tokenizer.count(&again));
+        assert!(sentences.0.borrow().len() <= before + 1);
+    }
+    for short in ["", "x", "The end. And then"] {
+        assert_eq!(counting.count(&tokenizer, short, &sentences), tokenizer.count(short));
+        assert_eq!(counting.count_alone(&tokenizer, short), tokenizer.count(short));
+    }
 }
