@@ -8,11 +8,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 mod device;
+mod gpu;
 mod layers;
 #[cfg(test)]
 mod tests;
 
 pub use device::{DeviceChoice, UnknownDevice};
+pub use gpu::{Gpu, GpuKvType};
 
 /// Every setting with its default, unit and range, as people read it.
 pub const DEFAULT: &str = include_str!("../config/pith.toml");
@@ -27,6 +29,7 @@ pub struct Config {
     pub context: Context,
     pub engine: Engine,
     pub cpu: Cpu,
+    pub gpu: Gpu,
     pub limits: Limits,
     pub store: Store,
     pub drain: Drain,
@@ -295,7 +298,7 @@ impl Config {
         let Limits { max_in_flight, .. } = self.limits;
         within("engine.max_waiting", self.engine.max_waiting as u64, 1, 100_000)?;
         within("engine.max_running", self.engine.max_running as u64, 1, 4096)?;
-        within("engine.max_step_tokens", self.engine.max_step_tokens as u64, 1, 65_536)?;
+        within("engine.max_step_tokens", self.engine.max_step_tokens as u64, 0, 65_536)?;
         if !(1.1..=100.0).contains(&self.engine.step_stretch) {
             let message = format!("is {}; it must be 1.1 to 100", self.engine.step_stretch);
             return Err(invalid("engine.step_stretch", message));
@@ -305,6 +308,7 @@ impl Config {
         within("cpu.kv_mib", self.cpu.kv_mib as u64, 0, 1 << 24)?;
         within("cpu.block_size", self.cpu.block_size as u64, 1, 1024)?;
         within("cpu.max_context", self.cpu.max_context as u64, 0, 1 << 24)?;
+        self.gpu.check(within)?;
         within("limits.max_message_mib", self.limits.max_message_mib as u64, 1, 1024)?;
         within("limits.max_connections", self.limits.max_connections as u64, 1, 100_000)?;
         within("limits.max_streams", u64::from(self.limits.max_streams), 1, 10_000)?;

@@ -35,7 +35,7 @@ pub struct EngineConfig {
     pub max_waiting: usize,
     /// Most sequences running at once.
     pub max_running: usize,
-    /// Most tokens in a step.
+    /// Most tokens in a step; 0 = as many rows as the executor takes.
     pub max_step_tokens: usize,
     /// Most seconds of prefill in a step: what a request that just came may have to wait for.
     pub max_step_seconds: f64,
@@ -144,7 +144,10 @@ impl Engine {
         });
         let scheduler = SchedulerConfig {
             max_running: config.max_running,
-            max_step_tokens: config.max_step_tokens,
+            max_step_tokens: match config.max_step_tokens {
+                0 => capabilities.max_rows,
+                tokens => tokens,
+            },
             max_step_seconds: config.max_step_seconds,
             step_stretch: config.step_stretch,
             reserve_tokens: config.reserve_tokens,

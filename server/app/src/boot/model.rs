@@ -5,8 +5,10 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use pith_engine::executor::cpu::CpuConfig;
+use pith_engine::executor::gpu::GpuConfig;
 use pith_engine::request::{Event, GenerateRequest, SamplingParams, StopConditions};
 use pith_engine::{Engine, EngineConfig};
+use pith_kernels::device::matrix::MatmulPath;
 use pith_model::ModelFile;
 use pith_model::tokenizer::Special;
 
@@ -35,17 +37,34 @@ pub struct Served {
 pub(super) fn load(config: &Config, Machine { isa, pool }: Machine) -> anyhow::Result<Served> {
     let resolved = hub::resolve(&config.model.name)?;
     let begun = Instant::now();
-    let file = ModelFile::open(&resolved.path)?;
+    let file = Arc::new(ModelFile::open(&resolved.path)?);
+    let rows = |usual: usize| match config.engine.max_step_tokens {
+        0 => usual.max(config.engine.max_running),
+        tokens => tokens.max(config.engine.max_running),
+    };
+    // 0 stands for what is usual.
+    let given = |number: usize| (number > 0).then_some(number);
+    let cpu = CpuConfig::new(isa, kv_bytes(config.cpu.kv_mib));
     let cpu = CpuConfig {
         kv_type: config.cpu.kv_type.into(),
         block_size: config.cpu.block_size,
-        max_rows: config.engine.max_step_tokens.max(config.engine.max_running),
-        max_context: (config.cpu.max_context > 0).then_some(config.cpu.max_context),
-        ..CpuConfig::new(isa, kv_bytes(config.cpu.kv_mib))
+        max_rows: rows(cpu.max_rows),
+        max_context: given(config.cpu.max_context),
+        ..cpu
     };
-    let executor = executor::load(config.engine.device, &file, cpu, pool)
+    let gpu = GpuConfig::new();
+    let gpu = GpuConfig {
+        kv_kind: config.gpu.kv_type.into(),
+        kv_bytes: given(config.gpu.kv_mib).map(|mib| mib << 20),
+        block_size: config.gpu.block_size,
+        max_rows: rows(gpu.max_rows),
+        max_context: given(config.gpu.max_context),
+        matmul: if config.gpu.batch_invariant { MatmulPath::Gemm } else { gpu.matmul },
+        ..gpu
+    };
+    let settings = executor::Settings { cpu, gpu, pool };
+    let executor = executor::load(config.engine.device, &file, settings)
         .with_context(|| format!("cannot load {}", resolved.path.display()))?;
-    let file = Arc::new(file);
     let engine = EngineConfig {
         max_waiting: config.engine.max_waiting,
         max_running: config.engine.max_running,

@@ -54,7 +54,7 @@ pub(super) fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
         // answer in a thousandth of the time.
         words_alone: true,
     };
-    let mut settings = local::settings(&args.model, None)?;
+    let mut settings = local::settings(&args.model)?;
     settings.context.embedder.clear();
     let answered = local::with_server_of(settings, async |running| {
         let client = Client::connect(running.endpoint()).await?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pith_client::Client;
 use pith_engine::executor::cpu::CpuConfig;
+use pith_engine::executor::gpu::GpuConfig;
 use pith_engine::{Engine, EngineConfig};
 use pith_kernels::{Isa, Pool};
 use pith_model::ModelFile;
@@ -128,17 +129,22 @@ pub(super) fn engine(
         None => isa().map_err(Failure::usage)?,
     };
     let file = Arc::new(ModelFile::open(&model.path).map_err(|error| cannot(&error))?);
-    let rows = settings.config.max_step_tokens.max(settings.config.max_running);
-    let cpu = CpuConfig {
-        max_rows: rows,
-        kv_type: settings.kv_type.into(),
-        ..CpuConfig::new(isa, kv_bytes(&file, settings.kv_tokens))
+    let asked = &settings.config;
+    let rows = |usual: usize| match asked.max_step_tokens {
+        0 => usual.max(asked.max_running),
+        tokens => tokens.max(asked.max_running),
     };
-    let executor = executor::load(settings.device, &file, cpu, Pool::new(settings.threads))
-        .map_err(|error| match executor::hint(&error) {
+    let cpu = CpuConfig::new(isa, kv_bytes(&file, settings.kv_tokens));
+    let cpu = CpuConfig { max_rows: rows(cpu.max_rows), kv_type: settings.kv_type.into(), ..cpu };
+    let gpu = GpuConfig::new();
+    let gpu = GpuConfig { max_rows: rows(gpu.max_rows), kv_kind: settings.kv_type.into(), ..gpu };
+    let executor = executor::Settings { cpu, gpu, pool: Pool::new(settings.threads) };
+    let executor = executor::load(settings.device, &file, executor).map_err(|error| {
+        match executor::hint(&error) {
             Some(hint) => cannot(&error).hint(hint),
             None => cannot(&error),
-        })?;
+        }
+    })?;
     let engine = Engine::start(executor, Arc::clone(&file) as _, settings.config.clone())
         .map_err(|error| Failure::new(format!("cannot start the engine: {error}")))?;
     Ok((engine, file))

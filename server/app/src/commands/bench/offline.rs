@@ -95,6 +95,7 @@ pub(super) fn run(args: &OfflineArgs) -> Result<ExitCode, Failure> {
     let tokens = most(&args.prompt_tokens) + most(&args.output_tokens);
     let config = EngineConfig {
         max_running: streams.max(1),
+        max_step_tokens: 0,
         speculation: args.speculation.into(),
         ..EngineConfig::default()
     };
