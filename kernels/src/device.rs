@@ -33,6 +33,7 @@ mod shape;
 
 pub use buffer::{DeviceSlice, DeviceVec, Download, Plain};
 pub use graph::Graph;
+pub use matrix::DeviceMatrix;
 
 /// Why a device did not do what it was asked to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

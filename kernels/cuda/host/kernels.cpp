@@ -28,8 +28,8 @@ namespace embed {
 #include "../embed.cu"
 }
 
-namespace embed_coded {
-#include "../embed_coded.cu"
+namespace embed_rows {
+#include "../embed_rows.cu"
 }
 
 namespace encoder {

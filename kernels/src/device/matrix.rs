@@ -17,9 +17,9 @@ mod multiply;
 mod plan;
 
 pub use builder::DeviceMatrixBuilder;
-pub use embed::embed_coded;
+pub use embed::embed_rows;
 pub use format::DeviceFormat;
-pub use multiply::{MatmulPath, OutSlice, matmul};
+pub use multiply::{MatmulPath, OutSlice, matmul, scratch_len};
 
 /// A weight matrix of `rows` outputs by `cols` inputs on a device, made by a [`DeviceMatrixBuilder`].
 ///
@@ -70,13 +70,6 @@ impl DeviceMatrix {
             [part] if part.format == DeviceFormat::Bf16 => Some(part.codes.as_slice().address()),
             _ => None,
         }
-    }
-
-    /// Numbers of scratch that [`matmul`] is at its best with: room for some of the rows, made bfloat16 at a time; 64 MiB
-    /// where rows are not huge. It may be had with less, down to 128 rows of the matrix, or all.
-    pub fn scratch_len(&self) -> usize {
-        let coded = self.parts.iter().filter(|part| part.format != DeviceFormat::Bf16);
-        coded.map(|part| plan::scratch_len(part.rows, self.cols)).max().unwrap_or(0)
     }
 
     /// The only part.

@@ -1,6 +1,8 @@
 //! Weights come to the device as their files have them.
 
-use pith_kernels::device::matrix::{DeviceFormat, DeviceMatrix, DeviceMatrixBuilder, embed_coded};
+use pith_kernels::device::matrix::{
+    DeviceFormat, DeviceMatrix, DeviceMatrixBuilder, embed_rows, scratch_len,
+};
 use pith_kernels::device::{Device, DeviceError, DeviceVec};
 use pith_kernels::{Pool, Quant};
 use proptest::prelude::*;
@@ -90,14 +92,14 @@ pub(super) fn largest_near(weights: &[f32]) -> Vec<f64> {
 
 pub(super) fn build(device: &Device, quant: Quant, cols: usize, rows: &[u8]) -> DeviceMatrix {
     let mut builder = DeviceMatrixBuilder::new(device, cols);
-    builder.segment(quant).unwrap().push_rows(rows).unwrap();
+    builder.segment(quant).unwrap().push_rows(&Pool::new(1), rows).unwrap();
     builder.finish().unwrap()
 }
 
 fn embedded(device: &Device, table: &DeviceMatrix, tokens: &[u32], scale: f32) -> Vec<f32> {
     let stream = DeviceVec::new(device, tokens.len() * table.cols()).unwrap();
     let tokens = DeviceVec::from_slice(device, tokens).unwrap();
-    embed_coded(device, table, tokens.as_slice(), scale, stream.as_slice()).unwrap();
+    embed_rows(device, table, tokens.as_slice(), scale, stream.as_slice()).unwrap();
     stream.as_slice().to_vec().unwrap()
 }
 
@@ -130,13 +132,10 @@ proptest! {
                 prop_assert_eq!(table.formats().collect::<Vec<_>>(), [DeviceFormat::of(quant)]);
                 let got = embedded(&device, &table, &tokens, scale);
                 for (&token, got) in tokens.iter().zip(got.chunks_exact(cols)) {
-                    let row = token as usize * cols..(token as usize + 1) * cols;
-                    let Some(expected) = weights.get(row.clone()) else {
-                        // A token beyond the table.
-                        prop_assert!(got.iter().all(|&x| x == 0.0));
-                        continue;
-                    };
-                    for ((got, w), near) in got.iter().zip(expected).zip(&near[row]) {
+                    // A token beyond the table stands for its last.
+                    let token = rows.min(token as usize + 1);
+                    let row = (token - 1) * cols..token * cols;
+                    for ((got, w), near) in got.iter().zip(&weights[row.clone()]).zip(&near[row]) {
                         let off = f64::from(got - scale * w).abs();
                         let allowed = f64::from(scale) * near * (bound + 2f64.powi(-22));
                         prop_assert!(off <= allowed, "{:?}: {} for {}", quant, got, scale * w);
@@ -154,17 +153,19 @@ fn pieces_and_workers_make_the_same_matrix() {
     for quant in [Quant::Q4_0, Quant::Q6_K, Quant::F16, Quant::BF16] {
         let bytes = random_rows(quant, 70, 256, 3);
         let whole = build(&device, quant, 256, &bytes);
-        let mut pieces = DeviceMatrixBuilder::new(&device, 256);
-        // Room for more rows than come.
-        pieces.segment(quant).unwrap().reserve(90).unwrap();
-        for piece in bytes.chunks(33 * quant.row_bytes(256).unwrap()) {
-            pieces.push_rows_on(&Pool::new(2), piece).unwrap();
-        }
-        let pieces = pieces.finish().unwrap();
-        assert_eq!((pieces.rows(), pieces.cols()), (70, 256));
-        assert_eq!(pieces.bytes(), whole.bytes());
         let all = embedded(&device, &whole, &tokens, 1.0);
-        assert_eq!(embedded(&device, &pieces, &tokens, 1.0), all);
+        // No room in advance, and room for more rows than come.
+        for reserved in [0, 90] {
+            let mut pieces = DeviceMatrixBuilder::new(&device, 256);
+            pieces.segment(quant).unwrap().reserve(reserved).unwrap();
+            for piece in bytes.chunks(27 * quant.row_bytes(256).unwrap()) {
+                pieces.push_rows(&Pool::new(2), piece).unwrap();
+            }
+            let pieces = pieces.finish().unwrap();
+            assert_eq!((pieces.rows(), pieces.cols()), (70, 256));
+            assert_eq!(pieces.bytes(), whole.bytes());
+            assert_eq!(embedded(&device, &pieces, &tokens, 1.0), all);
+        }
     }
 }
 
@@ -174,11 +175,15 @@ fn segments_of_one_format_are_one_part() {
     let kinds = [Quant::F16, Quant::F32, Quant::BF16];
     let mut floats = DeviceMatrixBuilder::new(&device, 24);
     for (seed, quant) in (0..).zip(kinds) {
-        floats.segment(quant).unwrap().push_rows(&random_rows(quant, 2, 24, seed)).unwrap();
+        floats
+            .segment(quant)
+            .unwrap()
+            .push_rows(&Pool::new(1), &random_rows(quant, 2, 24, seed))
+            .unwrap();
     }
     let floats = floats.finish().unwrap();
     assert_eq!(floats.formats().collect::<Vec<_>>(), [DeviceFormat::Bf16]);
-    assert_eq!((floats.bytes(), floats.scratch_len()), (6 * 24 * 2, 0));
+    assert_eq!((floats.bytes(), scratch_len(&floats, 1)), (6 * 24 * 2, 0));
     assert!(floats.bf16_address().is_some());
     let expected: Vec<f32> = (0..)
         .zip(kinds)
@@ -189,18 +194,22 @@ fn segments_of_one_format_are_one_part() {
 
     let mut mixed = DeviceMatrixBuilder::new(&device, 256);
     for quant in [Quant::Q4_K, Quant::Q4_1, Quant::Q6_K] {
-        mixed.segment(quant).unwrap().push_rows(&random_rows(quant, 3, 256, 1)).unwrap();
+        mixed
+            .segment(quant)
+            .unwrap()
+            .push_rows(&Pool::new(1), &random_rows(quant, 3, 256, 1))
+            .unwrap();
     }
     let mixed = mixed.finish().unwrap();
     let formats: Vec<_> = mixed.formats().collect();
     assert_eq!(formats, [DeviceFormat::Q4, DeviceFormat::Q8Fine]);
     assert_eq!((mixed.rows(), mixed.bf16_address()), (9, None));
     assert_eq!(mixed.bytes(), 6 * (128 + 32) + 3 * (256 + 32));
-    assert_eq!(mixed.scratch_len(), 6 * 256);
+    assert_eq!(scratch_len(&mixed, 1), 6 * 256);
     // No table of embeddings is stacked.
     let (stream, tokens) = (DeviceVec::new(&device, 256), DeviceVec::from_slice(&device, &[0u32]));
     let (stream, tokens) = (stream.unwrap(), tokens.unwrap());
-    let embedded = embed_coded(&device, &mixed, tokens.as_slice(), 1.0, stream.as_slice());
+    let embedded = embed_rows(&device, &mixed, tokens.as_slice(), 1.0, stream.as_slice());
     assert!(matches!(embedded, Err(DeviceError::Shape(_))), "{embedded:?}");
 }
 
@@ -208,12 +217,11 @@ fn segments_of_one_format_are_one_part() {
 fn what_does_not_fit_is_refused() {
     let [device, _] = devices();
     let mut builder = DeviceMatrixBuilder::new(&device, 100);
-    assert!(matches!(builder.push_rows(&[0; 4]), Err(DeviceError::Shape(_))));
-    assert!(matches!(builder.segment(Quant::Q4_K), Err(DeviceError::Shape(_))));
-    let pushed = builder.segment(Quant::F16).unwrap().push_rows(&[0; 199]);
+    assert!(matches!(builder.push_rows(&Pool::new(1), &[0; 4]), Err(DeviceError::Shape(_))));
+    assert!(builder.segment(Quant::Q4_K).unwrap_err().contains("256"));
+    let pushed = builder.segment(Quant::F16).unwrap().push_rows(&Pool::new(1), &[0; 199]);
     assert!(matches!(pushed, Err(DeviceError::Shape(_))));
     let matrix = builder.finish().unwrap();
     assert_eq!((matrix.rows(), matrix.cols(), matrix.bytes()), (0, 100, 0));
-    let empty = DeviceMatrixBuilder::new(&device, 0).segment(Quant::F32).map(|_| ());
-    assert!(matches!(empty, Err(DeviceError::Shape(_))));
+    assert!(DeviceMatrixBuilder::new(&device, 0).segment(Quant::F32).is_err());
 }

@@ -1,10 +1,10 @@
 //! Products on the device against sums in f64 of the oracle's weights, on every path.
 
-use pith_kernels::Quant;
 use pith_kernels::device::matrix::{
-    DeviceMatrix, DeviceMatrixBuilder, MatmulPath, OutSlice, matmul,
+    DeviceMatrix, DeviceMatrixBuilder, MatmulPath, OutSlice, matmul, scratch_len,
 };
 use pith_kernels::device::{Device, DeviceError, DeviceVec};
+use pith_kernels::{Pool, Quant};
 use proptest::prelude::*;
 
 use super::matrix::{Numbers, bf16, build, dequantised, float, largest_near, random_rows};
@@ -37,7 +37,7 @@ fn product(
     let scratch = DeviceVec::new(device, scratch)?;
     let len = rows * matrix.rows();
     let run = |out: OutSlice<'_>| {
-        matmul(device, path, matrix, input.as_slice(), rows, out, scratch.as_slice())
+        matmul(device, matrix, input.as_slice(), rows, out, scratch.as_slice(), path)
     };
     if kind == Kind::Bf16 {
         let out = DeviceVec::new(device, len)?;
@@ -123,7 +123,7 @@ proptest! {
             for path in [MatmulPath::Gemv, MatmulPath::Gemm] {
                 let [forwards, backwards] = devices().map(|device| {
                     let matrix = build(&device, quant, cols, &bytes);
-                    product(&device, path, &matrix, &input, kind, matrix.scratch_len()).unwrap()
+                    product(&device, path, &matrix, &input, kind, scratch_len(&matrix, 1)).unwrap()
                 });
                 let what = format!("{quant:?} {rows}x{cols}x{outputs} {path:?} {kind:?}");
                 check(&forwards, &expected, bound(quant, path), kind, &what);
@@ -146,7 +146,7 @@ fn many_rows_are_taken_in_pieces() {
         for path in OWN {
             let [device, _] = devices();
             let matrix = build(&device, quant, cols, &bytes);
-            let scratch = matrix.scratch_len();
+            let scratch = scratch_len(&matrix, 1);
             let got = product(&device, path, &matrix, &input, Kind::F32, scratch).unwrap();
             let what = format!("{quant:?} {path:?}");
             check(&got, &expected, bound(quant, path), Kind::F32, &what);
@@ -164,7 +164,7 @@ fn a_row_has_the_same_bits_in_company() {
         let [device, _] = devices();
         let matrix = build(&device, quant, cols, &bytes);
         for path in [MatmulPath::Gemv, MatmulPath::Gemm] {
-            let scratch = matrix.scratch_len();
+            let scratch = scratch_len(&matrix, 1);
             let run = |first: usize, rows: usize| {
                 let input = &input[first * cols..][..rows * cols];
                 product(&device, path, &matrix, input, Kind::F32, scratch).unwrap()
@@ -206,11 +206,11 @@ fn stacks_and_slabs_fill_their_columns() {
         let mut weights = Vec::new();
         for (quant, rows) in segments {
             let bytes = random_rows(quant, rows, cols, rows as u64);
-            builder.segment(quant).unwrap().push_rows(&bytes).unwrap();
+            builder.segment(quant).unwrap().push_rows(&Pool::new(1), &bytes).unwrap();
             weights.extend(dequantised(quant, &bytes, cols));
         }
         let matrix = builder.finish().unwrap();
-        assert_eq!((matrix.rows(), matrix.scratch_len()), (outputs, 150 * cols));
+        assert_eq!((matrix.rows(), scratch_len(&matrix, 1)), (outputs, 150 * cols));
         let input = inputs(3 * cols, 4);
         let expected = expected(&weights, cols, &input);
         let mut by_slabs = Vec::new();
@@ -257,7 +257,7 @@ fn one_input_without_a_number_spoils_its_row_alone() {
         let mut input = inputs(3 * 256, 3);
         input[256 + 77] = 0x7fc0;
         for path in [MatmulPath::Gemv, MatmulPath::Gemm] {
-            let scratch = matrix.scratch_len();
+            let scratch = scratch_len(&matrix, 1);
             let got = product(&device, path, &matrix, &input, Kind::F32, scratch).unwrap();
             for (row, got) in got.chunks_exact(20).enumerate() {
                 let spoilt = got.iter().all(|x| x.is_nan());
@@ -289,7 +289,7 @@ fn what_does_not_fit_is_refused() {
     let scratch = DeviceVec::<u16>::new(&device, 264).unwrap();
     let run = |path, at: usize, rows, numbers, scratch| {
         let (input, out) = (input.slice(at..at + 64 * 2), out.slice(0..numbers));
-        matmul(&device, path, &matrix, input, rows, OutSlice::F32(out), scratch)
+        matmul(&device, &matrix, input, rows, OutSlice::F32(out), scratch, path)
     };
     let all = scratch.slice(0..256);
     run(MatmulPath::Gemm, 0, 2, 8, all).unwrap();

@@ -2,13 +2,15 @@
 
 use std::sync::{Arc, Mutex};
 
-use pith_kernels::Quant;
 use pith_kernels::device::host::HostDevice;
-use pith_kernels::device::matrix::{DeviceMatrixBuilder, MatmulPath, OutSlice, matmul};
+use pith_kernels::device::matrix::{
+    DeviceMatrixBuilder, MatmulPath, OutSlice, matmul, scratch_len,
+};
 use pith_kernels::device::{
     Argument, Device, DeviceError, DeviceLimits, DeviceVec, Driver, GraphId, Launch, Mark, Product,
     ProductOut,
 };
+use pith_kernels::{Pool, Quant};
 
 use super::matrix::{Numbers, bf16, build, dequantised, float, random_rows};
 
@@ -138,7 +140,7 @@ fn the_library_fills_the_columns_of_parts_and_slabs() {
     let mut weights = Vec::new();
     for (quant, rows) in [(Quant::BF16, 5), (Quant::Q4_0, 300)] {
         let bytes = random_rows(quant, rows, cols, 8);
-        builder.segment(quant).unwrap().push_rows(&bytes).unwrap();
+        builder.segment(quant).unwrap().push_rows(&Pool::new(1), &bytes).unwrap();
         weights.extend(dequantised(quant, &bytes, cols));
     }
     let matrix = builder.finish().unwrap();
@@ -148,7 +150,7 @@ fn the_library_fills_the_columns_of_parts_and_slabs() {
     let scratch = DeviceVec::<u16>::new(&device, 256 * cols).unwrap();
     let len = 3 * matrix.rows();
     let run = |path, out: OutSlice<'_>| {
-        matmul(&device, path, &matrix, input.as_slice(), 3, out, scratch.as_slice()).unwrap();
+        matmul(&device, &matrix, input.as_slice(), 3, out, scratch.as_slice(), path).unwrap();
     };
     let f32s = DeviceVec::from_slice(&device, &vec![2.5f32; len]).unwrap();
     run(MatmulPath::Vendor, OutSlice::F32(f32s.as_slice()));
@@ -197,9 +199,9 @@ fn the_library_is_asked_for_many_rows_only() {
         let matrix = build(&device, quant, 32, &random_rows(quant, 2, 32, 1));
         let input = DeviceVec::<u16>::zeroed(&device, rows * 32).unwrap();
         let out = DeviceVec::<f32>::new(&device, rows * 2).unwrap();
-        let scratch = DeviceVec::<u16>::new(&device, matrix.scratch_len()).unwrap();
+        let scratch = DeviceVec::<u16>::new(&device, scratch_len(&matrix, 1)).unwrap();
         let to = OutSlice::F32(out.as_slice());
-        matmul(&device, path, &matrix, input.as_slice(), rows, to, scratch.as_slice()).unwrap();
+        matmul(&device, &matrix, input.as_slice(), rows, to, scratch.as_slice(), path).unwrap();
         let products = std::mem::take(&mut *vendor.asked.lock().unwrap());
         assert_eq!(products.len(), usize::from(asked), "{quant:?} {path:?} {rows}");
         assert!(out.as_slice().to_vec().unwrap().iter().all(|&x| x == 0.0));

@@ -511,8 +511,8 @@ mod tests {
     use super::*;
 
     fn product(rows: usize, out: u64) -> Product {
-        let kind = ProductOut::Bf16;
-        Product { rows, outputs: 64, inputs: 128, a: 0x1000, b: 0x2000, out, kind }
+        let (outputs, kind) = (64, ProductOut::Bf16);
+        Product { rows, outputs, inputs: 128, a: 0x1000, b: 0x2000, out, out_stride: outputs, kind }
     }
 
     #[test]

@@ -31,42 +31,58 @@ struct Growing {
 }
 
 /// Bytes that are written front to back.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Buffer {
-    bytes: DeviceVec<u8>,
+    /// None yet: no room.
+    bytes: Option<DeviceVec<u8>>,
     used: usize,
 }
 
 impl Buffer {
-    fn new(device: &Device) -> Result<Self, DeviceError> {
-        Ok(Self { bytes: DeviceVec::new(device, 0)?, used: 0 })
+    fn room(&self) -> usize {
+        self.bytes.as_ref().map_or(0, DeviceVec::len)
     }
 
-    /// Makes room for exactly `size` bytes in all, if there is less, or if there is more and `exactly` that is wanted.
-    fn resize(&mut self, device: &Device, size: usize, exactly: bool) -> Result<(), DeviceError> {
-        if size == self.bytes.len() || (size < self.bytes.len() && !exactly) {
-            return Ok(());
-        }
+    /// Moves what is there to where there is room for `size` bytes.
+    fn move_to(&mut self, device: &Device, size: usize) -> Result<(), DeviceError> {
         let moved = DeviceVec::new(device, size)?;
-        self.bytes.slice(0..self.used).copy_to(moved.slice(0..self.used))?;
-        self.bytes = moved;
+        if let Some(bytes) = &self.bytes {
+            bytes.slice(0..self.used).copy_to(moved.slice(0..self.used))?;
+        }
+        self.bytes = Some(moved);
         Ok(())
     }
 
-    /// Appends `bytes`, for which there is room.
-    fn push(&mut self, bytes: &[u8]) -> Result<(), DeviceError> {
-        self.bytes.slice(self.used..self.used + bytes.len()).upload(bytes)?;
-        self.used += bytes.len();
+    /// Makes room for `more` bytes.
+    fn reserve(&mut self, device: &Device, more: usize) -> Result<(), DeviceError> {
+        match self.used + more {
+            size if size > self.room() => self.move_to(device, size),
+            _ => Ok(()),
+        }
+    }
+
+    /// Appends `bytes`; where there is no room for them, there will be for as much again.
+    fn push(&mut self, device: &Device, bytes: &[u8]) -> Result<(), DeviceError> {
+        let size = self.used + bytes.len();
+        if size > self.room() {
+            self.move_to(device, size.max(2 * self.room()))?;
+        }
+        if let Some(all) = &self.bytes {
+            all.slice(self.used..size).upload(bytes)?;
+            self.used = size;
+        }
         Ok(())
     }
-}
 
-impl Growing {
-    /// Makes room for `rows` rows in all.
-    fn reserve(&mut self, device: &Device, cols: usize, rows: usize) -> Result<(), DeviceError> {
-        let [codes, scales] = [self.format.code_bytes(cols), self.format.scale_bytes(cols)];
-        self.codes.resize(device, codes * rows, false)?;
-        self.scales.resize(device, scales * rows, false)
+    /// All of it, in no more memory than it takes.
+    fn finish(mut self, device: &Device) -> Result<DeviceVec<u8>, DeviceError> {
+        if self.room() != self.used {
+            self.move_to(device, self.used)?;
+        }
+        match self.bytes {
+            Some(bytes) => Ok(bytes),
+            None => DeviceVec::new(device, 0),
+        }
     }
 }
 
@@ -84,46 +100,40 @@ impl DeviceMatrixBuilder {
     /// [`DeviceFormat`], else a new part.
     ///
     /// # Errors
-    /// `cols` does not fit the block of `quant`, or the device failed.
-    pub fn segment(&mut self, quant: Quant) -> Result<&mut Self, DeviceError> {
+    /// `cols` does not fit the block of `quant`.
+    pub fn segment(&mut self, quant: Quant) -> Result<&mut Self, String> {
         if self.cols == 0 || quant.row_bytes(self.cols).is_none() {
             let (cols, block) = (self.cols, quant.block_len());
-            return wrong(format!("{cols} columns are no multiple of {block} ({quant:?})"));
+            return Err(format!("{cols} columns are no multiple of {block} ({quant:?})"));
         }
         let format = DeviceFormat::of(quant);
         if self.parts.last().is_none_or(|part| part.format != format) {
-            let [codes, scales] = [Buffer::new(&self.device)?, Buffer::new(&self.device)?];
+            let (codes, scales) = (Buffer::default(), Buffer::default());
             self.parts.push(Growing { format, rows: 0, codes, scales });
         }
         self.quant = Some(quant);
         Ok(self)
     }
 
-    /// Makes room for `rows` more rows of the segment last started, so that they are not moved on the device as they arrive
-    /// piece by piece.
+    /// Makes room for `rows` more rows of the segment last started. Without, what has arrived is moved on the device now and
+    /// then, and for a while takes two or three times its memory.
     ///
     /// # Errors
     /// The device has no room.
     pub fn reserve(&mut self, rows: usize) -> Result<(), DeviceError> {
-        match self.parts.last_mut() {
-            Some(part) => part.reserve(&self.device, self.cols, part.rows + rows),
-            None => Ok(()),
-        }
+        let Some(part) = self.parts.last_mut() else {
+            return Ok(());
+        };
+        part.codes.reserve(&self.device, rows * part.format.code_bytes(self.cols))?;
+        part.scales.reserve(&self.device, rows * part.format.scale_bytes(self.cols))
     }
 
-    /// Appends whole rows in ggml block layout (`bytes.len()` a multiple of the row's bytes) to the segment last started.
+    /// Appends whole rows in ggml block layout (`bytes.len()` a multiple of the row's bytes) to the segment last started,
+    /// packed by the workers of `pool`.
     ///
     /// # Errors
     /// There is no segment, the bytes are no whole rows, or the device failed.
-    pub fn push_rows(&mut self, bytes: &[u8]) -> Result<(), DeviceError> {
-        self.push_rows_on(&Pool::new(1), bytes)
-    }
-
-    /// As [`DeviceMatrixBuilder::push_rows`], packed by all workers of `pool`.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn push_rows_on(&mut self, pool: &Pool, bytes: &[u8]) -> Result<(), DeviceError> {
+    pub fn push_rows(&mut self, pool: &Pool, bytes: &[u8]) -> Result<(), DeviceError> {
         let (Some(quant), Some(part)) = (self.quant, self.parts.last_mut()) else {
             return wrong("rows before a segment was started".to_owned());
         };
@@ -132,17 +142,16 @@ impl DeviceMatrixBuilder {
             return wrong(format!("{} bytes are no whole rows of {row_bytes}", bytes.len()));
         }
         let added = bytes.len() / row_bytes;
-        part.reserve(&self.device, self.cols, part.rows + added)?;
         if quant == Quant::BF16 {
             // They lie in the file as they will on the device.
-            part.codes.push(bytes)?;
+            part.codes.push(&self.device, bytes)?;
         } else {
             let code_bytes = part.format.code_bytes(self.cols);
             let rows_a_piece = (PIECE_BYTES / code_bytes).max(1);
             for piece in bytes.chunks(rows_a_piece * row_bytes) {
                 let (codes, scales) = pack(part.format, quant, self.cols, pool, piece)?;
-                part.codes.push(&codes)?;
-                part.scales.push(&scales)?;
+                part.codes.push(&self.device, &codes)?;
+                part.scales.push(&self.device, &scales)?;
             }
         }
         part.rows += added;
@@ -157,11 +166,10 @@ impl DeviceMatrixBuilder {
     pub fn finish(self) -> Result<DeviceMatrix, DeviceError> {
         let mut parts = Vec::with_capacity(self.parts.len());
         let mut first_row = 0;
-        for mut part in self.parts.into_iter().filter(|part| part.rows > 0) {
-            part.codes.resize(&self.device, part.codes.used, true)?;
-            part.scales.resize(&self.device, part.scales.used, true)?;
+        for part in self.parts.into_iter().filter(|part| part.rows > 0) {
             let Growing { format, rows, codes, scales } = part;
-            parts.push(Part { format, first_row, rows, codes: codes.bytes, scales: scales.bytes });
+            let (codes, scales) = (codes.finish(&self.device)?, scales.finish(&self.device)?);
+            parts.push(Part { format, first_row, rows, codes, scales });
             first_row += rows;
         }
         Ok(DeviceMatrix { rows: self.rows, cols: self.cols, parts })

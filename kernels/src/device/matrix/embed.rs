@@ -6,11 +6,11 @@ use crate::device::{Device, DeviceError, DeviceSlice, Launch};
 const THREADS: u32 = 128;
 
 /// For each of `tokens`, its row of `table` times `scale` into `stream` (`tokens.len()` rows of `table.cols()`). A token
-/// beyond the table gets zeros. `table` has one format, any.
+/// beyond the table stands for its last. `table` has one format, any.
 ///
 /// # Errors
 /// The lengths do not fit each other, the table is made of several parts, or the device failed.
-pub fn embed_coded(
+pub fn embed_rows(
     device: &Device,
     table: &DeviceMatrix,
     tokens: DeviceSlice<'_, u32>,

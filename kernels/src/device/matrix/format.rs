@@ -81,17 +81,26 @@ impl DeviceFormat {
         matches!(self, Self::Q4 | Self::Q8Offset)
     }
 
-    /// Byte and bit of code `k` of a row.
-    fn place(self, k: usize) -> (usize, usize) {
-        let chunk = self.chunk();
-        // A chunk has four words for each of four lanes; word `j` of lane `q` has `word` weights.
-        let (word, within) = (chunk / 16, k % chunk);
-        let (j, q, at) = (within / (4 * word), within / word % 4, within % word);
-        let bit = match self {
-            Self::Q4 => 4 * (at / 2 + at % 2 * 4),
-            _ => 8 * at,
-        };
-        (k / chunk * CHUNK_BYTES + 16 * q + 4 * j + bit / 8, bit % 8)
+    /// Codes of a word of four bytes.
+    fn word(self) -> usize {
+        if self == Self::Q4 { 8 } else { 4 }
+    }
+
+    /// Byte of a row's codes at which the word lies that begins with weight `k`. A chunk has four words for each of four lanes;
+    /// the words of a number lie side by side in the row, one for each lane.
+    fn word_at(self, k: usize) -> usize {
+        let (chunk, word) = (self.chunk(), self.word());
+        let (j, lane) = (k % chunk / (4 * word), k % chunk / word % 4);
+        k / chunk * CHUNK_BYTES + 16 * lane + 4 * j
+    }
+
+    /// Bit of a word at which its code `at` begins. Of four bits, neighbours lie sixteen bits apart, where a kernel wants
+    /// them.
+    fn bit_at(self, at: usize) -> usize {
+        match self {
+            Self::Q4 => at / 2 * 4 + at % 2 * 16,
+            _ => at * 8,
+        }
     }
 
     /// Stores a row, given as a file has it. `codes` and `scales` are its bytes here, zeroed.
@@ -123,9 +132,12 @@ impl DeviceFormat {
         debug_assert_eq!(block.group, self.group());
         // Nibbles are unsigned, and the offset makes up for it; bytes are signed.
         let shift = if self == Self::Q4 { 0 } else { block.zero };
-        for (at, &code) in block.codes[..block.len].iter().enumerate() {
-            let (byte, bit) = self.place(first + at);
-            codes[byte] |= ((i32::from(code) - shift) as u8) << bit;
+        for (index, few) in block.codes[..block.len].chunks_exact(self.word()).enumerate() {
+            let word = few.iter().enumerate().fold(0, |word, (at, &code)| {
+                word | u32::from((i32::from(code) - shift) as u8) << self.bit_at(at)
+            });
+            let at = self.word_at(first + index * self.word());
+            codes[at..at + 4].copy_from_slice(&word.to_le_bytes());
         }
         let (d, m) = (f16::from_bits(block.d).to_f32(), f16::from_bits(block.m).to_f32());
         let width = if self.has_offsets() { 4 } else { 2 };
@@ -154,10 +166,13 @@ mod tests {
         for format in CODED {
             let mut taken = std::collections::HashSet::new();
             let cols = 3 * format.chunk();
-            for k in 0..cols {
-                let (byte, bit) = format.place(k);
-                assert!(byte < format.code_bytes(cols) && bit < 8, "{format:?} {k}");
-                assert!(taken.insert((byte, bit)), "{format:?} {k}");
+            for k in (0..cols).step_by(format.word()) {
+                let byte = format.word_at(k);
+                for at in 0..format.word() {
+                    let bit = byte * 8 + format.bit_at(at);
+                    assert!(bit < format.code_bytes(cols) * 8, "{format:?} {k}");
+                    assert!(taken.insert(bit), "{format:?} {k}");
+                }
             }
         }
     }

@@ -53,22 +53,31 @@ impl OutSlice<'_> {
     }
 }
 
+/// Numbers of scratch that [`matmul`] is at its best with for up to `rows` rows on any path: room for some rows of the matrix
+/// made bfloat16 at a time, 64 MiB where rows are not huge. It may be had with less, down to 128 of them, or all; not at all
+/// by the kernels for few rows, nor for matrices of bfloat16.
+pub fn scratch_len(matrix: &DeviceMatrix, rows: usize) -> usize {
+    let coded = matrix.parts.iter().filter(|part| part.format != DeviceFormat::Bf16);
+    let most = coded.map(|part| plan::scratch_len(part.rows, matrix.cols)).max();
+    most.filter(|_| rows > 0).unwrap_or(0)
+}
+
 /// `out[m, n] (+)= sum_k input[m, k] * matrix[n, k]` for `rows` rows of `input`, bfloat16, sums in f32.
 ///
 /// Coded weights are multiplied as they are by the kernels for few rows, their scales applied to sums over a group in f32;
-/// for the others they are rounded to bfloat16 in `scratch`, of which [`DeviceMatrix::scratch_len`] numbers are best.
+/// for the others they are rounded to bfloat16 in `scratch`, of which [`scratch_len`] numbers are best.
 ///
 /// # Errors
 /// The lengths do not fit each other, `input` or `scratch` does not begin at a multiple of sixteen bytes, `path` wants a
 /// library that is not there, or the device failed.
 pub fn matmul(
     device: &Device,
-    path: MatmulPath,
     matrix: &DeviceMatrix,
     input: DeviceSlice<'_, u16>,
     rows: usize,
     out: OutSlice<'_>,
     scratch: DeviceSlice<'_, u16>,
+    path: MatmulPath,
 ) -> Result<(), DeviceError> {
     let numbers = |columns: usize| rows.saturating_mul(columns);
     input.expect_len(numbers(matrix.cols), "the input of a product")?;
