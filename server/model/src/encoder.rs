@@ -3,8 +3,6 @@
 mod config;
 mod wordpiece;
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
@@ -13,12 +11,8 @@ pub use config::EncoderConfig;
 pub use wordpiece::{Encoding, WordPiece};
 
 use crate::ModelError;
+use crate::json::{MAX_CONFIG, MAX_TOKENIZER, read, read_optional};
 use crate::safetensors::SafeTensors;
-
-/// Longest `config.json` and the like, bytes.
-const MAX_CONFIG: u64 = 1 << 20;
-/// Longest `tokenizer.json`, bytes: vocabularies of many languages take some 20 MiB.
-const MAX_TOKENIZER: u64 = 64 << 20;
 
 /// An encoder's files, checked: description, tokenizer and the weights' header.
 ///
@@ -91,33 +85,5 @@ impl EncoderFile {
     /// The tokenizer alone, once the weights have been read.
     pub fn into_tokenizer(self) -> WordPiece {
         self.tokenizer
-    }
-}
-
-/// The bytes of a file of at most `most`.
-fn read(folder: &Path, name: &str, most: u64) -> Result<Vec<u8>, ModelError> {
-    let path = folder.join(name);
-    let failed = |source| ModelError::Io { path: path.display().to_string(), source };
-    // Asked before opening: opening a FIFO would wait for a writer.
-    if !std::fs::metadata(&path).map_err(failed)?.is_file() {
-        return Err(ModelError::Invalid(format!("{} is not a regular file", path.display())));
-    }
-    let mut bytes = Vec::new();
-    let file = File::open(&path).map_err(failed)?;
-    file.take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > most {
-        return Err(ModelError::Invalid(format!("{name} has more than {most} bytes")));
-    }
-    Ok(bytes)
-}
-
-/// As [`read`]; nothing if there is no such file.
-fn read_optional(folder: &Path, name: &str, most: u64) -> Result<Option<Vec<u8>>, ModelError> {
-    match read(folder, name, most) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(ModelError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            Ok(None)
-        }
-        Err(error) => Err(error),
     }
 }

@@ -4,20 +4,20 @@
 
 mod family;
 mod keys;
+pub(crate) mod limits;
 mod needs;
 mod rope;
 
 use crate::ModelError;
+use crate::file::Tensor;
 use crate::gguf::Gguf;
-
-/// Longest context and window, tokens.
-const MAX_CONTEXT: u32 = 1 << 27;
+pub(crate) use rope::{RopeSettings, Scaling, Yarn};
 
 /// How a decoder-only transformer is put together. Tensors are found by name through
 /// [`crate::ModelFile::tensor`]; the plan says which exist.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// `general.architecture`.
+    /// The family: `general.architecture` of a GGUF file.
     pub architecture: String,
     /// Vocabulary, tokens.
     pub vocab: usize,
@@ -48,15 +48,33 @@ impl Plan {
         rope_divisors: Option<&[f32]>,
     ) -> Result<Self, ModelError> {
         let plan = family::read(gguf, vocab, rope_divisors)?;
-        needs::check(&plan, &gguf.tensors)?;
+        let names = gguf.tensors.iter().map(|entry| entry.name.as_str());
+        plan.check_tensors(names, |name| {
+            gguf.tensors.get(name).map(|entry| (&entry.tensor, entry.dims as usize))
+        })?;
         Ok(plan)
+    }
+
+    /// Refuses tensors that are not exactly those the plan computes with: `names` are all there are, `get` finds one
+    /// with its number of dimensions.
+    pub(crate) fn check_tensors<'a>(
+        &self,
+        names: impl ExactSizeIterator<Item = &'a str>,
+        get: impl Fn(&str) -> Option<(&'a Tensor, usize)>,
+    ) -> Result<(), ModelError> {
+        needs::check(self, names, get)
+    }
+
+    /// The tensors the plan computes with: name, rows, columns, and whether it is a matrix (else a norm or a bias).
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = (String, usize, usize, bool)> {
+        needs::shapes(self)
     }
 }
 
 /// One RoPE table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
-    /// Pairs `(2i, 2i + 1)` rotate (Llama GGUFs) instead of `(i, i + dims / 2)`.
+    /// Pairs `(2i, 2i + 1)` rotate (Llama GGUFs, whose rows were reordered for it) instead of `(i, i + dims / 2)`.
     pub adjacent: bool,
     /// Radians per position of each pair, scaling (linear, Llama 3 factors, YaRN) applied.
     pub inv_freq: Vec<f32>,

@@ -78,6 +78,27 @@ impl SafeTensors {
         self.tensors.get(name)
     }
 
+    /// All tensors, in order of their names.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &TensorEntry)> {
+        self.tensors.iter().map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    /// Fills `out` with the bytes of a tensor of this file from byte `from` of it on. Safe to call from several threads.
+    ///
+    /// # Errors
+    /// The tensor ends before `out` does, or the file cannot be read.
+    pub(crate) fn read_bytes(
+        &self,
+        entry: &TensorEntry,
+        from: u64,
+        out: &mut [u8],
+    ) -> Result<(), ModelError> {
+        if from.checked_add(out.len() as u64).is_none_or(|end| end > entry.bytes) {
+            return Err(ModelError::Invalid("a read past a tensor's end".to_owned()));
+        }
+        self.source.read_exact_at(out, entry.offset + from)
+    }
+
     /// The numbers of `name`, which must have `shape`, as f32.
     ///
     /// # Errors

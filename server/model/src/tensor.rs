@@ -1,5 +1,7 @@
 //! Tensors and how they are stored.
 
+use crate::ModelError;
+
 /// Storage format of a tensor, by its GGUF name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names are those of the format")]
@@ -104,6 +106,26 @@ pub struct Tensor {
     pub cols: usize,
     /// Bytes of one row.
     pub row_bytes: usize,
+}
+
+impl Tensor {
+    /// `rows` of `cols` weights of a `kind` made of single numbers; nothing if its bytes cannot be counted.
+    pub(crate) fn of_floats(kind: TensorType, rows: usize, cols: usize) -> Option<Self> {
+        let row_bytes = cols.checked_mul(kind.block_bytes())?;
+        row_bytes.checked_mul(rows)?;
+        Some(Self { kind, rows, cols, row_bytes })
+    }
+
+    /// Refuses quantised types, for callers who want numbers.
+    pub(crate) fn check_floats(&self, name: &str) -> Result<(), ModelError> {
+        match self.kind.block_len() {
+            1 => Ok(()),
+            _ => Err(ModelError::Invalid(format!(
+                "tensor {name} of type {:?} is not made of floats",
+                self.kind
+            ))),
+        }
+    }
 }
 
 /// IEEE 754 half to single precision, exact.

@@ -10,6 +10,7 @@ mod tests;
 mod vocab;
 
 use ahash::AHashMap;
+pub(crate) use split::Split;
 pub use vocab::Vocab;
 
 use self::bpe::Bpe;
@@ -92,7 +93,7 @@ impl Tokenizer {
                 let bos = bpe.default_bos();
                 (Model::Bpe(Box::new(bpe)), bos)
             }
-            "llama" => (Model::Spm(Box::new(Spm::new(&vocab, &kinds)?)), true),
+            "llama" => (Model::Spm(Box::new(Spm::new(&vocab, &kinds, &ids)?)), true),
             other => {
                 return Err(ModelError::Unsupported(format!("tokenizer.ggml.model {other:?}")));
             }
@@ -115,6 +116,7 @@ impl Tokenizer {
         }
         let mut end_tokens: Vec<u32> =
             [vocab.eos, vocab.eot, vocab.eom].into_iter().flatten().collect();
+        end_tokens.extend(&vocab.ends);
         let named = END_TOKENS.iter().filter_map(|name| ids.get(*name).copied());
         end_tokens.extend(named.filter(|&id| kinds[id as usize] == Kind::Control));
         end_tokens.sort_unstable();

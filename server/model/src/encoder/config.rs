@@ -1,9 +1,9 @@
 //! `config.json`, `sentence_bert_config.json` and `1_Pooling/config.json`.
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use crate::ModelError;
+use crate::json::parse;
 
 /// Bounds of a description: what is beyond them is a mistake, and memory must not follow it.
 const MAX_LAYERS: usize = 256;
@@ -125,10 +125,6 @@ impl EncoderConfig {
             max_tokens,
         })
     }
-}
-
-fn parse<T: DeserializeOwned>(name: &str, text: &[u8]) -> Result<T, ModelError> {
-    serde_json::from_slice(text).map_err(|error| ModelError::Invalid(format!("{name}: {error}")))
 }
 
 fn supported(field: &str, value: &str, known: &str) -> Result<(), ModelError> {

@@ -37,5 +37,7 @@ pub(crate) fn read_vocab(metadata: &mut Metadata) -> Result<Vocab, ModelError> {
         add_eos: metadata.bool("tokenizer.ggml.add_eos_token")?,
         add_space_prefix: metadata.bool("tokenizer.ggml.add_space_prefix")?,
         remove_extra_whitespaces: metadata.bool("tokenizer.ggml.remove_extra_whitespaces")?,
+        ends: Vec::new(),
+        whole_words: None,
     })
 }

@@ -1,20 +1,16 @@
 //! Families: what each architecture's name and keys mean.
 
 use super::keys::Keys;
+use super::limits::{
+    LEAST_LAYER_TENSORS, MAX_CONTEXT, MAX_FEED_FORWARD, MAX_HEAD_DIM, MAX_HEADS, MAX_HIDDEN,
+    MAX_LAYERS, MAX_VOCAB,
+};
 use super::rope::RopeSettings;
-use super::{Activation, Layer, MAX_CONTEXT, Plan, Rope};
+use super::{Activation, Layer, Plan, Rope};
 use crate::ModelError;
 use crate::gguf::Gguf;
 
-const MAX_LAYERS: u32 = 1 << 10;
-const MAX_HIDDEN: u32 = 1 << 16;
-const MAX_FEED_FORWARD: u32 = 1 << 20;
-const MAX_HEADS: u32 = 1 << 10;
-const MAX_HEAD_DIM: u32 = 1 << 10;
 const MAX_WINDOW: u32 = MAX_CONTEXT;
-const MAX_VOCAB: usize = 1 << 22;
-/// A layer has at least this many tensors; bounds the layers of a file by what is in it.
-const LEAST_LAYER_TENSORS: usize = 9;
 /// Gemma 3 27B, the one size whose attention scale is not `1 / sqrt(head_dim)`, by its depth.
 const GEMMA3_27B_LAYERS: usize = 62;
 /// Every sixth layer of Gemma 3 sees everything.

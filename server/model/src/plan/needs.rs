@@ -4,8 +4,7 @@ use std::collections::HashSet;
 
 use super::{Layer, Plan};
 use crate::ModelError;
-use crate::file::TensorType;
-use crate::gguf::{TensorInfo, Tensors};
+use crate::file::{Tensor, TensorType};
 
 /// A tensor that must be there.
 struct Need {
@@ -36,31 +35,35 @@ impl Storage {
 }
 
 /// Refuses a file that lacks a tensor of the plan, has it in another shape or type than the plan
-/// computes with, or has a tensor that the plan does not know.
-pub(super) fn check(plan: &Plan, tensors: &Tensors) -> Result<(), ModelError> {
-    let needs = needs(plan, tensors.get("rope_freqs.weight").is_some());
+/// computes with, or has a tensor that the plan does not know. `names` are those of all its tensors; `get` finds one by
+/// its name, with its number of dimensions.
+pub(super) fn check<'a>(
+    plan: &Plan,
+    mut names: impl ExactSizeIterator<Item = &'a str>,
+    get: impl Fn(&str) -> Option<(&'a Tensor, usize)>,
+) -> Result<(), ModelError> {
+    let needs = needs(plan, get("rope_freqs.weight").is_some());
     for need in &needs {
-        check_one(need, tensors.get(&need.name))?;
+        check_one(need, get(&need.name))?;
     }
-    if needs.len() != tensors.iter().len() {
+    if needs.len() != names.len() {
         let known = needs.iter().map(|need| need.name.as_str()).collect::<HashSet<_>>();
-        if let Some(extra) = tensors.iter().find(|entry| !known.contains(entry.name.as_str())) {
+        if let Some(extra) = names.find(|name| !known.contains(name)) {
             return Err(ModelError::Unsupported(format!(
-                "tensor {:?} in a file of the architecture {}",
-                extra.name, plan.architecture
+                "tensor {extra:?} in a file of the architecture {}",
+                plan.architecture
             )));
         }
     }
     Ok(())
 }
 
-fn check_one(need: &Need, entry: Option<&TensorInfo>) -> Result<(), ModelError> {
+fn check_one(need: &Need, found: Option<(&Tensor, usize)>) -> Result<(), ModelError> {
     let name = &need.name;
-    let Some(entry) = entry else {
+    let Some((tensor, dims)) = found else {
         return Err(ModelError::Invalid(format!("tensor {name} is missing")));
     };
-    let tensor = &entry.tensor;
-    if entry.dims > 2 || tensor.rows != need.rows || tensor.cols != need.cols {
+    if dims > 2 || tensor.rows != need.rows || tensor.cols != need.cols {
         return Err(ModelError::Invalid(format!(
             "tensor {name} is {} x {} instead of {} x {}",
             tensor.rows, tensor.cols, need.rows, need.cols
@@ -70,6 +73,12 @@ fn check_one(need: &Need, entry: Option<&TensorInfo>) -> Result<(), ModelError> 
         return Err(ModelError::Unsupported(format!("tensor {name} of type {:?}", tensor.kind)));
     }
     Ok(())
+}
+
+/// Every tensor of `plan` with its rows and columns, and whether it is a matrix.
+pub(super) fn shapes(plan: &Plan) -> impl Iterator<Item = (String, usize, usize, bool)> {
+    let needs = needs(plan, false).into_iter();
+    needs.map(|need| (need.name, need.rows, need.cols, need.storage == Storage::Matrix))
 }
 
 fn needs(plan: &Plan, rope_divisors: bool) -> Vec<Need> {

@@ -1,4 +1,4 @@
-//! RoPE tables from metadata.
+//! RoPE tables.
 //!
 //! Scaling: linear (Chen et al., arXiv 2306.15595), YaRN (Peng et al., arXiv 2309.00071), and the
 //! per-pair factors that Llama 3 files carry as a tensor.
@@ -10,31 +10,33 @@ use super::keys::Keys;
 use crate::ModelError;
 
 /// The context is stretched by this much.
-pub(super) enum Scaling {
+pub(crate) enum Scaling {
     None,
     Linear { factor: f64 },
     Yarn(Yarn),
 }
 
-pub(super) struct Yarn {
-    factor: f64,
-    original_context: f64,
+/// How YaRN stretches.
+pub(crate) struct Yarn {
+    pub(crate) factor: f64,
+    pub(crate) original_context: f64,
     /// Share of extrapolation; 1 is YaRN, 0 linear interpolation.
-    extrapolation: f64,
+    pub(crate) extrapolation: f64,
     /// Rotations over the original context above which a pair is left as it is.
-    beta_fast: f64,
+    pub(crate) beta_fast: f64,
     /// Rotations below which a pair is fully interpolated.
-    beta_slow: f64,
+    pub(crate) beta_slow: f64,
 }
 
-/// What `{architecture}.rope.scaling.*` says.
-pub(super) struct RopeSettings {
-    pub(super) scaling: Scaling,
+/// What a model says of its positions.
+pub(crate) struct RopeSettings {
+    scaling: Scaling,
     /// Multiplies cosines and sines.
-    attention_factor: f64,
+    magnitude: f64,
 }
 
 impl RopeSettings {
+    /// What `{architecture}.rope.scaling.*` says.
     pub(super) fn read(keys: &Keys<'_>, context: usize) -> Result<Self, ModelError> {
         // Whether the model was tuned for its scaling changes nothing that is computed.
         keys.ignore("rope.scaling.finetuned");
@@ -45,7 +47,8 @@ impl RopeSettings {
         }
         // Writers leave 0 where there is no scaling.
         let factor = if factor == 0.0 { 1.0 } else { factor };
-        let original = keys.size("rope.scaling.original_context_length", super::MAX_CONTEXT)?;
+        let original =
+            keys.size("rope.scaling.original_context_length", super::limits::MAX_CONTEXT)?;
         let positive = |key, default| Ok(f64::from(keys.positive(key)?.unwrap_or(default)));
         let beta_fast = positive("rope.scaling.yarn_beta_fast", 32.0)?;
         let beta_slow = positive("rope.scaling.yarn_beta_slow", 1.0)?;
@@ -66,16 +69,22 @@ impl RopeSettings {
             }),
             other => return Err(keys.unsupported("rope.scaling.type", &format!("= {other:?}"))),
         };
-        Ok(Self { scaling, attention_factor })
+        let magnitude = attention_factor * scaling.magnitude();
+        Ok(Self { scaling, magnitude })
     }
 
     /// The settings of a layer that is not stretched.
-    pub(super) fn plain() -> Self {
-        Self { scaling: Scaling::None, attention_factor: 1.0 }
+    pub(crate) fn plain() -> Self {
+        Self { scaling: Scaling::None, magnitude: 1.0 }
+    }
+
+    /// These; `magnitude` multiplies cosines and sines, by default as `scaling` has it.
+    pub(crate) fn new(scaling: Scaling, magnitude: Option<f64>) -> Self {
+        Self { magnitude: magnitude.unwrap_or_else(|| scaling.magnitude()), scaling }
     }
 
     /// The table of `dims` rotated dimensions; `divisors` divide each pair's frequency.
-    pub(super) fn table(
+    pub(crate) fn table(
         &self,
         adjacent: bool,
         dims: usize,
@@ -89,7 +98,7 @@ impl RopeSettings {
                 self.stretch(plain / divisor, pair, dims, base) as f32
             })
             .collect::<Vec<_>>();
-        let magnitude = (self.attention_factor * self.yarn_magnitude()) as f32;
+        let magnitude = self.magnitude as f32;
         if !magnitude.is_finite() || inv_freq.iter().any(|freq| !freq.is_finite()) {
             return Err(ModelError::Invalid("its RoPE settings give no finite angles".to_owned()));
         }
@@ -106,11 +115,13 @@ impl RopeSettings {
             }
         }
     }
+}
 
+impl Scaling {
     /// YaRN sharpens attention as the context grows: section 3.4 of the paper.
-    fn yarn_magnitude(&self) -> f64 {
-        match &self.scaling {
-            Scaling::Yarn(yarn) if yarn.extrapolation != 0.0 => 1.0 + 0.1 * yarn.factor.ln(),
+    fn magnitude(&self) -> f64 {
+        match self {
+            Self::Yarn(yarn) if yarn.extrapolation != 0.0 => 1.0 + 0.1 * yarn.factor.ln(),
             _ => 1.0,
         }
     }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::{Dtype, TensorEntry};
 use crate::ModelError;
+use crate::json::Few;
 
 /// Most dimensions of a tensor: more mean nothing here, and a short file could list very many.
 const MAX_RANK: usize = 8;
@@ -77,7 +78,7 @@ fn dtype_of(name: &str) -> Option<(Dtype, u64)> {
 #[derive(Deserialize)]
 struct Raw {
     dtype: String,
-    shape: Dims,
+    shape: Few<u64, MAX_RANK>,
     data_offsets: (u64, u64),
 }
 
@@ -107,33 +108,5 @@ impl<'de> Deserialize<'de> for Header {
             }
         }
         deserializer.deserialize_map(Tensors)
-    }
-}
-
-/// At most [`MAX_RANK`] dimensions.
-struct Dims(Vec<u64>);
-
-impl<'de> Deserialize<'de> for Dims {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Shape;
-        impl<'de> Visitor<'de> for Shape {
-            type Value = Dims;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of dimensions")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Dims, A::Error> {
-                let mut dims = Vec::new();
-                while let Some(dim) = list.next_element()? {
-                    if dims.len() == MAX_RANK {
-                        return Err(A::Error::custom(format!("more than {MAX_RANK} dimensions")));
-                    }
-                    dims.push(dim);
-                }
-                Ok(Dims(dims))
-            }
-        }
-        deserializer.deserialize_seq(Shape)
     }
 }

@@ -7,6 +7,7 @@ use tokenizers::Model;
 use tokenizers::models::bpe::{BPE, Merges};
 
 use super::Ids;
+use super::merge::{resolve, unresolved};
 use super::split::Split;
 use super::vocab::{Kind, Vocab};
 use crate::ModelError;
@@ -59,7 +60,7 @@ impl Bpe {
         }
         let merging = BPE::builder()
             .vocab_and_merges(known, merges)
-            .ignore_merges(split.whole_words)
+            .ignore_merges(vocab.whole_words.unwrap_or(split.whole_words))
             // Its cache would keep words of one caller's text, and show in its timing who used them before.
             .cache_capacity(0)
             .build()
@@ -133,14 +134,8 @@ fn merges(
     let mut merges = Merges::with_capacity(lines.len());
     let mut seen = AHashSet::with_capacity(lines.len());
     for (rank, merge) in lines.iter().enumerate() {
-        let resolved = merge.split_once(' ').and_then(|(left, right)| {
-            let joined = *ids.get(&[left, right].concat())?;
-            Some((left, right, [*ids.get(left)?, *ids.get(right)?, joined]))
-        });
-        let Some((left, right, named)) = resolved else {
-            return Err(ModelError::Invalid(format!(
-                "merge {rank} ({merge:?}) does not join two tokens into a third"
-            )));
+        let Some((left, right, named)) = resolve(merge, ids) else {
+            return Err(unresolved(rank, merge));
         };
         // A pair listed twice keeps its best rank.
         if named.into_iter().all(&ordinary) && seen.insert((named[0], named[1])) {

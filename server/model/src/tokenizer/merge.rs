@@ -3,6 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use super::Ids;
+use crate::ModelError;
+
 /// End of the chain of symbols.
 const NONE: u32 = u32::MAX;
 
@@ -27,6 +30,18 @@ pub(super) struct Join {
     pub(super) rank: u32,
     /// The token the pair becomes.
     pub(super) id: u32,
+}
+
+/// The ids of the two tokens that a `line` of merges joins, and of the third they become.
+pub(super) fn resolve<'l>(line: &'l str, ids: &Ids) -> Option<(&'l str, &'l str, [u32; 3])> {
+    let (left, right) = line.split_once(' ')?;
+    let joined = *ids.get(&[left, right].concat())?;
+    Some((left, right, [*ids.get(left)?, *ids.get(right)?, joined]))
+}
+
+/// What to say of a line that does not.
+pub(super) fn unresolved(rank: usize, line: &str) -> ModelError {
+    ModelError::Invalid(format!("merge {rank} ({line:?}) does not join two tokens into a third"))
 }
 
 /// A pair waiting in the queue, ordered by rank, then position. It is stale once either end has changed,

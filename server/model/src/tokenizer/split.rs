@@ -33,7 +33,7 @@ struct Rule {
 
 /// How one kind of vocabulary splits text.
 #[derive(Debug)]
-pub(super) struct Split {
+pub(crate) struct Split {
     rules: Vec<Rule>,
     /// A word that is a token is taken as it is, even where merges would not build it.
     pub(super) whole_words: bool,
@@ -42,6 +42,17 @@ pub(super) struct Split {
 }
 
 impl Split {
+    /// The name of the rule whose published pattern is `pattern`, as a `tokenizer.json` has it.
+    pub(crate) fn published(pattern: &str) -> Option<&'static str> {
+        let known = [("llama-bpe", LLAMA3), ("qwen2", QWEN2), ("tekken", TEKKEN)];
+        // What is left of a pattern once the look-ahead is done otherwise; see [`Rule::trims`].
+        let ours = pattern.strip_suffix(r"\s+(?!\S)|\s+")?;
+        known
+            .into_iter()
+            .find(|(_, rule)| rule.strip_suffix(r"\s+") == Some(ours))
+            .map(|(name, _)| name)
+    }
+
     /// The rule called `pre`.
     pub(super) fn named(pre: &str) -> Result<Self, ModelError> {
         // (pattern, ends in `\s+(?!\S)|\s+`, has `\s*[\r\n]+`), each applied to the words of the one before.

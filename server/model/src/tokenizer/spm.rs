@@ -1,7 +1,10 @@
-//! SentencePiece BPE (`tokenizer.ggml.model` = `llama`): characters merged by score, bytes where no token fits.
+//! SentencePiece BPE (`tokenizer.ggml.model` = `llama`): characters merged, best token or best pair first, bytes where no
+//! token fits.
+
+use ahash::AHashMap;
 
 use super::Ids;
-use super::merge::{Join, Merger};
+use super::merge::{Join, Merger, Symbol, resolve, unresolved};
 use super::vocab::{Kind, Vocab};
 use crate::ModelError;
 
@@ -13,6 +16,8 @@ pub(super) const SPACE: char = '\u{2581}';
 pub(super) struct Spm {
     /// Place of each token's score, best first; equal scores share it. None: text may not become the token.
     ranks: Vec<Option<u32>>,
+    /// Which tokens join into which, where the vocabulary says that instead of scores.
+    pairs: Option<AHashMap<(u32, u32), Join>>,
     /// Longest token that text may become, bytes.
     longest: usize,
     bytes: [Option<u32>; 256],
@@ -26,8 +31,9 @@ pub(super) struct Spm {
 }
 
 impl Spm {
-    pub(super) fn new(vocab: &Vocab, kinds: &[Kind]) -> Result<Self, ModelError> {
-        if vocab.scores.len() != vocab.tokens.len() {
+    pub(super) fn new(vocab: &Vocab, kinds: &[Kind], ids: &Ids) -> Result<Self, ModelError> {
+        let paired = vocab.scores.is_empty() && !vocab.merges.is_empty();
+        if !paired && vocab.scores.len() != vocab.tokens.len() {
             return Err(ModelError::Invalid(format!(
                 "{} scores for {} tokens",
                 vocab.scores.len(),
@@ -42,7 +48,10 @@ impl Spm {
                 "tokenizer.ggml.remove_extra_whitespaces".to_owned(),
             ));
         }
-        let mut ranks: Vec<Option<u32>> = ranks(&vocab.scores).into_iter().map(Some).collect();
+        let mut ranks: Vec<Option<u32>> = match paired {
+            true => vec![Some(0); vocab.tokens.len()],
+            false => ranks(&vocab.scores).into_iter().map(Some).collect(),
+        };
         let mut bytes = [None; 256];
         let (mut words, mut longest) = (true, 0);
         for (id, token) in (0u32..).zip(&vocab.tokens) {
@@ -58,8 +67,10 @@ impl Spm {
             ranks[id as usize] = None;
         }
         let unknown = vocab.unk.filter(|&id| kinds[id as usize] != Kind::Control);
+        let pairs = paired.then(|| pairs(&vocab.merges, ids, &ranks)).transpose()?;
         Ok(Self {
             ranks,
+            pairs,
             longest,
             bytes,
             unknown,
@@ -112,8 +123,16 @@ impl Spm {
         for (at, c) in spelled[start..end].char_indices() {
             merger.push(start + at, start + at + c.len_utf8());
         }
-        merger
-            .run(|left, right| self.token(ids, &spelled[left.start as usize..right.end as usize]));
+        let piece = |from: u32, to: u32| self.token(ids, &spelled[from as usize..to as usize]);
+        match &self.pairs {
+            None => merger.run(|left, right| piece(left.start, right.end)),
+            Some(pairs) => {
+                let id = |symbol: &Symbol| {
+                    symbol.id.or_else(|| piece(symbol.start, symbol.end).map(|token| token.id))
+                };
+                merger.run(|left, right| pairs.get(&(id(left)?, id(right)?)).copied());
+            }
+        }
     }
 
     fn emit_word(
@@ -174,6 +193,23 @@ fn word_end(spelled: &str, start: usize) -> usize {
     let word = rest.trim_start_matches(SPACE);
     let spaces = rest.len() - word.len();
     start + spaces + word.find(SPACE).unwrap_or(word.len())
+}
+
+/// The merges that text can reach, each pair with its best rank. `ranks`: none where text may not become the token.
+fn pairs(
+    lines: &[String],
+    ids: &Ids,
+    ranks: &[Option<u32>],
+) -> Result<AHashMap<(u32, u32), Join>, ModelError> {
+    let mut pairs = AHashMap::with_capacity(lines.len());
+    for (rank, line) in lines.iter().enumerate() {
+        let Some((_, _, named)) = resolve(line, ids) else { return Err(unresolved(rank, line)) };
+        if named.into_iter().all(|id| ranks[id as usize].is_some()) {
+            let join = Join { rank: rank as u32, id: named[2] };
+            pairs.entry((named[0], named[1])).or_insert(join);
+        }
+    }
+    Ok(pairs)
 }
 
 /// Place of each score among the distinct ones, best first.

@@ -6,7 +6,7 @@ use crate::ModelError;
 /// looking a candidate up constant, whatever the file says.
 pub(super) const MAX_TOKEN_BYTES: usize = 1024;
 
-/// The `tokenizer.ggml.*` metadata of a GGUF file, unchecked.
+/// The `tokenizer.ggml.*` metadata of a GGUF file, or the same out of a `tokenizer.json`, unchecked.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Vocab {
     /// `model`: `gpt2` (byte-level BPE) or `llama` (SentencePiece BPE).
@@ -19,7 +19,8 @@ pub struct Vocab {
     pub scores: Vec<f32>,
     /// `token_type`: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte; empty = all normal.
     pub token_types: Vec<i32>,
-    /// `merges`: `left right`, best first (`gpt2` only).
+    /// `merges`: `left right`, best first. A `llama` without scores has them too: a `tokenizer.json` says which pairs
+    /// merge, not which tokens.
     pub merges: Vec<String>,
     /// `bos_token_id`.
     pub bos: Option<u32>,
@@ -41,6 +42,11 @@ pub struct Vocab {
     pub add_space_prefix: Option<bool>,
     /// `remove_extra_whitespaces`.
     pub remove_extra_whitespaces: Option<bool>,
+    /// Further tokens that end a generation.
+    pub ends: Vec<u32>,
+    /// A word that is a token is taken as it is, even where merges would not build it (`gpt2` only); as `pre` implies
+    /// if unset.
+    pub whole_words: Option<bool>,
 }
 
 /// What a token is for.
@@ -75,7 +81,8 @@ impl Vocab {
             ("eot", self.eot),
             ("eom", self.eom),
         ];
-        for (name, id) in named {
+        let ends = self.ends.iter().map(|&id| ("eos", Some(id)));
+        for (name, id) in named.into_iter().chain(ends) {
             if let Some(id) = id.filter(|&id| id as usize >= count) {
                 return Err(ModelError::Invalid(format!(
                     "{name}_token_id {id} is outside the vocabulary of {count}"

@@ -233,7 +233,7 @@ fn a_mistyped_key_is_an_error_not_a_reading() {
 fn folders_and_missing_files_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("missing.gguf");
-    assert_refused(pith_model::ModelFile::open(folder.path()), "not a regular file", "folder");
+    assert_refused(pith_model::ModelFile::open(folder.path()), "has no config.json", "folder");
     match pith_model::ModelFile::open(&missing) {
         Err(error @ pith_model::ModelError::Io { .. }) => {
             assert!(error.to_string().contains("missing.gguf"));
