@@ -199,9 +199,27 @@ fn names_and_paths_that_lead_nowhere_say_so() {
         "{error}"
     );
     assert!(error.hint().contains("tiny"));
-    for path in ["no/such", "absent.gguf", world.folder.path().to_str().unwrap()] {
+    for path in ["no/such", "absent.gguf", "absent.safetensors"] {
         let error = world.hub().resolve(path).unwrap_err();
         assert!(matches!(error, HubError::FileNotFound(_)), "{path}: {error}");
+    }
+    let error = world.hub().resolve(world.folder.path().to_str().unwrap()).unwrap_err();
+    assert!(matches!(error, HubError::NoModel(_)), "{error}");
+    assert!(error.hint().contains("config.json"));
+}
+
+#[test]
+fn a_folder_of_a_model_is_used_as_it_is() {
+    let world = World::new();
+    let folder = world.path("some.model");
+    fs::create_dir(&folder).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        fs::write(folder.join(file), "x").unwrap();
+    }
+    for path in [folder.clone(), folder.join("config.json"), folder.join("model.safetensors")] {
+        let resolved = world.hub().resolve(path.to_str().unwrap()).unwrap();
+        let named = Resolved { name: "some.model".to_owned(), path: folder.clone() };
+        assert_eq!(resolved, named, "{}", path.display());
     }
 }
 

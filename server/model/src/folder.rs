@@ -38,7 +38,7 @@ const INDEX: &str = "model.safetensors.index.json";
 const MAX_TOKENIZER_CONFIG: u64 = 16 << 20;
 
 /// The folder that `path` means: itself, or that of a file only such folders have.
-pub(crate) fn named_by(path: &Path) -> Option<PathBuf> {
+pub fn named_by(path: &Path) -> Option<PathBuf> {
     if path.is_dir() {
         return Some(path.to_owned());
     }

@@ -9,7 +9,7 @@
 pub mod encoder;
 mod error;
 pub mod file;
-mod folder;
+pub mod folder;
 pub mod gguf;
 mod json;
 pub mod plan;

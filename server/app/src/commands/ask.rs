@@ -48,8 +48,8 @@ pub(super) struct Answering {
     /// Most tokens of the answer
     #[arg(long, value_name = "TOKENS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) max_tokens: u32,
-    /// A name from `pith models` or a GGUF file (default: smollm2); with --endpoint, a model it serves
-    #[arg(long, value_name = "NAME|FILE")]
+    /// A name from `pith models`, a GGUF file or a folder of safetensors (default: smollm2); with --endpoint, a model it serves
+    #[arg(long, value_name = "NAME|PATH")]
     pub(super) model: Option<String>,
     /// What computes: auto (a graphics card if there is one), cpu or cuda:N (default: PITH_ENGINE_DEVICE, else auto)
     #[arg(long, value_name = "DEVICE", conflicts_with = "endpoint")]

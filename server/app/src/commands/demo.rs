@@ -21,8 +21,8 @@ pub struct DemoArgs {
     /// The question
     #[arg(long, default_value = QUESTION)]
     question: String,
-    /// A name from `pith models` or a GGUF file
-    #[arg(long, value_name = "NAME|FILE", default_value = hub::DEFAULT_MODEL)]
+    /// A name from `pith models`, a GGUF file or a folder of safetensors
+    #[arg(long, value_name = "NAME|PATH", default_value = hub::DEFAULT_MODEL)]
     model: String,
     /// Most tokens of the document that reach the model; so small a one reads little at once
     #[arg(long, value_name = "TOKENS", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]

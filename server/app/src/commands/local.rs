@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pith_client::Client;
+use pith_engine::executor::LoadError;
 use pith_engine::executor::cpu::CpuConfig;
 use pith_engine::executor::gpu::GpuConfig;
 use pith_engine::{Engine, EngineConfig};
@@ -116,19 +117,23 @@ pub(super) struct EngineSettings {
     pub(super) config: EngineConfig,
 }
 
-/// Loads `model` and starts an engine over it.
+/// Opens `model`.
+pub(super) fn open(model: &Resolved) -> Result<ModelFile, Failure> {
+    ModelFile::open(&model.path)
+        .map_err(|error| Failure::new(format!("cannot load {}: {error}", model.path.display())))
+}
+
+/// Loads `file` and starts an engine over it.
 pub(super) fn engine(
-    model: &Resolved,
+    file: ModelFile,
     settings: &EngineSettings,
 ) -> Result<(Engine, Arc<ModelFile>), Failure> {
-    let cannot = |error: &dyn std::fmt::Display| {
-        Failure::new(format!("cannot load {}: {error}", model.path.display()))
-    };
     let isa = match &settings.isa {
         Some(name) => named_isa(name)?,
         None => isa().map_err(Failure::usage)?,
     };
-    let file = Arc::new(ModelFile::open(&model.path).map_err(|error| cannot(&error))?);
+    let file = Arc::new(file);
+    let cannot = |error: &LoadError| Failure::new(format!("cannot load {}: {error}", file.name()));
     let asked = &settings.config;
     let rows = |usual: usize| match asked.max_step_tokens {
         0 => usual.max(asked.max_running),

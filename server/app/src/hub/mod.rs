@@ -1,4 +1,4 @@
-//! The hub: a name becomes a file on disk, fetched on first use.
+//! The hub: a name becomes a file or a folder on disk, fetched on first use.
 //!
 //! [`resolve`] is all that most callers need. It blocks, and may take minutes.
 
@@ -24,12 +24,13 @@ pub use progress::Progress;
 /// The name of the chat model used when none is named.
 pub const DEFAULT_MODEL: &str = "smollm2";
 
-/// A name that has become a file.
+/// A name that has become a file or a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
-    /// Canonical name, or the file's name without its extension.
+    /// Canonical name, or the file's name without its extension, or the folder's name.
     pub name: String,
-    /// The file; of a model of several files, the one with the weights.
+    /// The file; of a fetched model of several files, the one with the weights; or the folder of a model in
+    /// safetensors.
     pub path: PathBuf,
 }
 
@@ -42,8 +43,8 @@ pub struct Hub {
     progress: Progress,
 }
 
-/// Turns a path, a catalogue name or `hf:ORG/REPO[:FILE]` into a file on disk, with the cache and
-/// the Python the environment names. Fetches on first use; blocks meanwhile.
+/// Turns the path of a file or a folder, a catalogue name or `hf:ORG/REPO[:FILE]` into what lies on disk, with the cache
+/// and the Python the environment names. Fetches on first use; blocks meanwhile.
 pub fn resolve(name_or_path: &str) -> Result<Resolved, HubError> {
     Hub::from_env()?.resolve(name_or_path)
 }
@@ -84,17 +85,24 @@ impl Hub {
         &self.pip
     }
 
-    /// See [`resolve`]. A file on disk goes before a name of the catalogue.
+    /// See [`resolve`]. A file on disk goes before a name of the catalogue, and so does a folder of a model: one that
+    /// has a `config.json`, or is named by a file of it.
     pub fn resolve(&self, name_or_path: &str) -> Result<Resolved, HubError> {
         if let Some(repository) = name_or_path.strip_prefix("hf:") {
             return self.resolve_huggingface(repository);
         }
         let path = Path::new(name_or_path);
+        if let Some(folder) = pith_model::folder::named_by(path)
+            && folder.join("config.json").is_file()
+        {
+            return Ok(Resolved { name: folder_name(&folder), path: folder });
+        }
         if path.is_file() {
             return Ok(Resolved { name: stem(path), path: path.to_owned() });
         }
         match self.catalogue.find(name_or_path) {
             Some(entry) => self.pull(entry),
+            None if path.is_dir() => Err(HubError::NoModel(path.to_owned())),
             None if looks_like_a_path(path) => Err(HubError::FileNotFound(path.to_owned())),
             None => Err(self.catalogue.unknown(name_or_path)),
         }
@@ -104,8 +112,7 @@ impl Hub {
     pub fn resolve_embedder(&self, name_or_path: &str) -> Result<Resolved, HubError> {
         let path = Path::new(name_or_path);
         if path.is_dir() {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            return Ok(Resolved { name, path: path.to_owned() });
+            return Ok(Resolved { name: folder_name(path), path: path.to_owned() });
         }
         match self.embedder(name_or_path) {
             Some(entry) => Ok(Resolved { path: self.cache.folder(entry), ..self.pull(entry)? }),
@@ -164,6 +171,13 @@ impl Hub {
     fn resolve_huggingface(&self, repository: &str) -> Result<Resolved, HubError> {
         Err(HubError::NoHuggingFace { name: format!("hf:{repository}") })
     }
+}
+
+/// The name of a folder, wherever it was named from.
+fn folder_name(path: &Path) -> String {
+    let named = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let absolute = || path.canonicalize().ok().and_then(|path| named(&path));
+    named(path).or_else(absolute).unwrap_or_default()
 }
 
 fn stem(path: &Path) -> String {

@@ -278,3 +278,37 @@ async fn a_server_of_its_own_and_the_bare_engine_are_measured() {
     let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
     assert!(!page.contains("http") && page.contains("20 in + 5 out"), "{page}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn folders_and_random_weights_are_measured_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let stored =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/tests/fixtures/folders/llama_sharded");
+    let few = ["--threads", "1", "--prompt-tokens", "20", "--output-tokens", "5", "--repeat", "1"];
+    for (weights, named, random) in [
+        (["--random-weights", "tiny"], "tiny (random weights)", true),
+        (["--model", stored], "llama_sharded", false),
+    ] {
+        let arguments = [&["offline"], &weights[..], &few, &["--streams", "1,2"]].concat();
+        let output = bench(folder.path(), &arguments, None).await;
+        let results = results(folder.path(), &output);
+        assert_eq!(results.len(), 2);
+        for result in &results {
+            assert_eq!(
+                (&result["model"], &result["random_weights"]),
+                (&named.into(), &random.into())
+            );
+            let [rate] = numbers(result, ["output_tokens_per_s"]);
+            assert!(rate > 0.0, "{result}");
+        }
+        assert!(String::from_utf8_lossy(&output.stdout).contains(named), "{output:?}");
+    }
+    for (arguments, said) in [
+        (&["offline", "--random-weights", "tiny", "--model", stored][..], "cannot be used with"),
+        (&["offline", "--random-weights", "huge"], "llama-3.1-8b, llama-3.2-1b, qwen3-0.6b, tiny"),
+    ] {
+        let output = bench(folder.path(), arguments, None).await;
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(said), "{output:?}");
+    }
+}

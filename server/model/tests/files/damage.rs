@@ -44,7 +44,7 @@ fn random_damage_costs_no_more_than_the_file() {
 }
 
 /// What opened can be read: no shape that passed leads out of the file.
-fn read_everything(model: &ModelFile) {
+pub(crate) fn read_everything(model: &ModelFile) {
     for name in ["token_embd.weight", "blk.0.attn_q.weight", "blk.0.ffn_down.weight"] {
         let tensor = model.tensor(name).unwrap();
         let mut out = vec![0; tensor.rows * tensor.row_bytes];
@@ -54,7 +54,7 @@ fn read_everything(model: &ModelFile) {
 }
 
 /// xorshift64*.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -64,13 +64,13 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
     }
 }
 
 /// One to four changes: a bit, a byte, a number that tends to overflow, a piece cut or doubled.
-fn damaged(whole: &[u8], random: &mut Random) -> Vec<u8> {
+pub(crate) fn damaged(whole: &[u8], random: &mut Random) -> Vec<u8> {
     let mut bytes = whole.to_vec();
     for _ in 0..=random.below(4) {
         let at = random.below(bytes.len() - 8);

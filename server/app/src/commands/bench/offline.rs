@@ -7,23 +7,28 @@ use std::time::Instant;
 
 use clap::Args;
 use pith_engine::{Engine, EngineConfig};
+use pith_model::ModelFile;
+use pith_model::random::Shape;
 use serde::Serialize;
 
 use super::process::peak_rss_mib;
-use super::run::{Run, Shape};
+use super::run::{self, Run};
 use crate::commands::quantile::median;
 use crate::commands::{Failure, local, progress, report};
 use crate::config::{DeviceChoice, KvType, Speculation};
-use crate::hub;
+use crate::hub::{self, Resolved};
 
 mod page;
 
 /// Arguments of `pith bench offline`.
 #[derive(Debug, Args)]
 pub struct OfflineArgs {
-    /// A name from `pith models` or a GGUF file
-    #[arg(long, value_name = "NAME|FILE", default_value = hub::DEFAULT_MODEL)]
+    /// A name from `pith models`, a GGUF file or a folder of safetensors
+    #[arg(long, value_name = "NAME|PATH", default_value = hub::DEFAULT_MODEL, group = "weights")]
     model: String,
+    /// Instead of a model: random weights of a known shape, made in memory
+    #[arg(long, value_name = "SHAPE", group = "weights", value_parser = shape)]
+    random_weights: Option<Shape>,
     /// Tokens of each prompt; several values are run one after another
     #[arg(long, value_name = "TOKENS", value_delimiter = ',', default_value = "128", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     prompt_tokens: Vec<u32>,
@@ -63,6 +68,8 @@ pub struct OfflineArgs {
 #[derive(Debug, Serialize)]
 struct Measured {
     model: String,
+    /// The model is a shape; what it says means nothing.
+    random_weights: bool,
     executor: String,
     kv_type: KvType,
     speculation: Speculation,
@@ -70,7 +77,8 @@ struct Measured {
     output_tokens: u32,
     streams: u32,
     repeat: u32,
-    /// Seconds from opening the file to the engine's first token, with the file in the system's cache or not.
+    /// Seconds from opening the file to the engine's first token, with the file in the system's cache or not; of random
+    /// weights, from beginning to make them.
     load_s: f64,
     seconds: f64,
     prefill_tokens_per_s: f64,
@@ -89,7 +97,10 @@ struct Measured {
 }
 
 pub(super) fn run(args: &OfflineArgs) -> Result<ExitCode, Failure> {
-    let model = hub::resolve(&args.model)?;
+    let weights = match args.random_weights {
+        Some(shape) => Weights::Random(shape),
+        None => Weights::Stored(hub::resolve(&args.model)?),
+    };
     let most = |values: &[u32]| values.iter().copied().max().unwrap_or(1) as usize;
     let streams = most(&args.streams);
     let tokens = most(&args.prompt_tokens) + most(&args.output_tokens);
@@ -108,19 +119,21 @@ pub(super) fn run(args: &OfflineArgs) -> Result<ExitCode, Failure> {
         config,
     };
     let began = Instant::now();
-    let (engine, _file) = local::engine(&model, &settings)?;
+    let file = weights.open()?;
+    let name = weights.name(&file);
+    let (engine, _file) = local::engine(file, &settings)?;
     local::block_on(async {
-        let first = Shape { prompt_tokens: 4, output_tokens: 1, streams: 1 };
+        let first = run::Shape { prompt_tokens: 4, output_tokens: 1, streams: 1 };
         Run::measure(&engine, first, 0).await?;
         let load_s = began.elapsed().as_secs_f64();
-        print_head(&model.name, &engine, args, load_s)?;
+        print_head(&name, &engine, args, load_s)?;
         let mut results = Vec::new();
         for &prompt_tokens in &args.prompt_tokens {
             for &output_tokens in &args.output_tokens {
                 for &streams in &args.streams {
-                    let shape = Shape { prompt_tokens, output_tokens, streams };
+                    let shape = run::Shape { prompt_tokens, output_tokens, streams };
                     let runs = runs(&engine, shape, args.repeat).await?;
-                    let measured = measured(&model.name, &engine, args, shape, load_s, &runs);
+                    let measured = measured(&name, &engine, args, shape, load_s, &runs);
                     print_row(&measured)?;
                     results.push(measured);
                 }
@@ -132,8 +145,37 @@ pub(super) fn run(args: &OfflineArgs) -> Result<ExitCode, Failure> {
     })
 }
 
-async fn runs(engine: &Engine, shape: Shape, repeat: u32) -> Result<Vec<Run>, Failure> {
-    let Shape { prompt_tokens, output_tokens, streams } = shape;
+/// What is measured.
+enum Weights {
+    Stored(Resolved),
+    Random(Shape),
+}
+
+impl Weights {
+    fn open(&self) -> Result<ModelFile, Failure> {
+        match self {
+            Self::Stored(model) => local::open(model),
+            Self::Random(shape) => ModelFile::random(*shape).map_err(Failure::new),
+        }
+    }
+
+    fn name(&self, file: &ModelFile) -> String {
+        match self {
+            Self::Stored(model) => model.name.clone(),
+            Self::Random(_) => file.name().to_owned(),
+        }
+    }
+}
+
+/// The shape of `--random-weights`.
+fn shape(name: &str) -> Result<Shape, String> {
+    Shape::named(name).ok_or_else(|| {
+        format!("no shape of that name; there are {}", Shape::ALL.map(Shape::name).join(", "))
+    })
+}
+
+async fn runs(engine: &Engine, shape: run::Shape, repeat: u32) -> Result<Vec<Run>, Failure> {
+    let run::Shape { prompt_tokens, output_tokens, streams } = shape;
     let label = format!("{streams} x ({prompt_tokens} + {output_tokens})");
     let bar = progress::bar(&label, repeat.into());
     let mut runs = Vec::new();
@@ -151,7 +193,7 @@ fn measured(
     model: &str,
     engine: &Engine,
     args: &OfflineArgs,
-    shape: Shape,
+    shape: run::Shape,
     load_s: f64,
     runs: &[Run],
 ) -> Measured {
@@ -159,6 +201,7 @@ fn measured(
     let some = |value: f64| value.is_finite().then_some(value);
     Measured {
         model: model.to_owned(),
+        random_weights: args.random_weights.is_some(),
         executor: engine.capabilities().name.clone(),
         kv_type: args.kv_type,
         speculation: args.speculation,

@@ -65,8 +65,8 @@ pub struct ContextArgs {
     /// The data set's file
     #[arg(long, value_name = "FILE")]
     path: Option<PathBuf>,
-    /// Whose tokens are counted, and who reads: a name from `pith models` or a GGUF file
-    #[arg(long, value_name = "NAME|FILE", default_value = hub::DEFAULT_MODEL)]
+    /// Whose tokens are counted, and who reads: a name from `pith models`, a GGUF file or a folder of safetensors
+    #[arg(long, value_name = "NAME|PATH", default_value = hub::DEFAULT_MODEL)]
     model: String,
     /// Most questions, drawn by the seed; 0 is all
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -120,8 +120,7 @@ pub(super) fn run(args: &ContextArgs) -> Result<ExitCode, Failure> {
 fn measure(args: &ContextArgs, embedder: Option<&dyn Embedder>) -> Result<ExitCode, Failure> {
     let (kind, path) = Kind::of(&args.dataset, args.path.as_deref())?;
     let model = hub::resolve(&args.model)?;
-    let file = ModelFile::open(&model.path)
-        .map_err(|error| Failure::new(format!("cannot load {}: {error}", model.path.display())))?;
+    let file = local::open(&model)?;
     let vectors = embedder.map(Vectors::new);
     let vectors = vectors.as_ref();
     let ours = Ours::new(vectors.map(|vectors| vectors as &dyn Embedder));

@@ -27,8 +27,8 @@ use crate::hub;
 pub struct PerplexityArgs {
     /// A UTF-8 text
     file: PathBuf,
-    /// A name from `pith models` or a GGUF file
-    #[arg(long, value_name = "NAME|FILE", default_value = hub::DEFAULT_MODEL)]
+    /// A name from `pith models`, a GGUF file or a folder of safetensors
+    #[arg(long, value_name = "NAME|PATH", default_value = hub::DEFAULT_MODEL)]
     model: String,
     /// Tokens of a window; the second half is scored
     #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = clap::value_parser!(u32).range(4..))]
@@ -105,7 +105,7 @@ pub(super) fn run(args: PerplexityArgs) -> Result<ExitCode, Failure> {
         kv_tokens: (args.parallel as usize + 1) * (args.context as usize + 64),
         config,
     };
-    let (engine, file) = local::engine(&model, &settings)?;
+    let (engine, file) = local::engine(local::open(&model)?, &settings)?;
     let windows = windows(&file, &text, args.context as usize, args.windows)?;
     let text_tokens = windows.text_tokens;
     let context = args.context as usize;

@@ -22,6 +22,7 @@ pub(super) fn report(results: &[Measured]) -> Report {
         report.title = format!("pith bench offline: {}", first.model);
         report.conditions.extend([
             ("Model", first.model.clone()),
+            ("Weights", if first.random_weights { "random" } else { "the model's" }.to_owned()),
             ("Executor", first.executor.clone()),
             ("KV type", first.kv_type.name().to_owned()),
             ("Load to first token", format!("{:.2} s", first.load_s)),

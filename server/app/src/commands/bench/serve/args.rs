@@ -26,8 +26,8 @@ pub struct ServeArgs {
     /// A running server, http://HOST:PORT; its key is read from PITH_KEY (default: a server inside this process)
     #[arg(long, value_name = "URL", help_heading = "Server", conflicts_with_all = ["threads", "device", "isa", "kv_type", "speculation"])]
     pub(super) address: Option<String>,
-    /// A name from `pith models` or a GGUF file (default: smollm2); with --address, a model it serves
-    #[arg(long, value_name = "NAME|FILE", help_heading = "Server")]
+    /// A name from `pith models`, a GGUF file or a folder of safetensors (default: smollm2); with --address, a model it serves
+    #[arg(long, value_name = "NAME|PATH", help_heading = "Server")]
     pub(super) model: Option<String>,
     /// Threads that compute; 0 is one per core allowed
     #[arg(long, default_value_t = 0, help_heading = "Server", value_parser = clap::value_parser!(u32).range(0..=1024))]

@@ -100,7 +100,8 @@ impl<'a> Reader<'a> {
         ours: &'a Ours<'a>,
     ) -> Result<Self, Failure> {
         let kv_tokens = file.plan().context.min(MAX_PROMPT_TOKENS);
-        let (engine, _) = local::engine(model, &local::EngineSettings { kv_tokens, ..settings })?;
+        let settings = local::EngineSettings { kv_tokens, ..settings };
+        let (engine, _) = local::engine(local::open(model)?, &settings)?;
         Ok(Self { dataset, kind, file, seed, ours, engine })
     }
 
