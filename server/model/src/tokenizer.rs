@@ -104,6 +104,9 @@ impl Tokenizer {
             match (kind, &model) {
                 (Kind::Control | Kind::Unknown, _) => {}
                 (Kind::Byte(byte), _) => text.push(*byte),
+                (Kind::UserDefined, Model::Spm(spm)) if spm.spells_literals() => {
+                    text.extend_from_slice(token.replace(spm::SPACE, " ").as_bytes());
+                }
                 (Kind::UserDefined, _) => text.extend_from_slice(token.as_bytes()),
                 (Kind::Normal | Kind::Unused, Model::Bpe(_)) => {
                     text.extend(bpe::token_bytes(token))

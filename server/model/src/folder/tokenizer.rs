@@ -102,7 +102,7 @@ impl Words<'_> {
                 let token: String = added.content.chars().take(64).collect();
                 return Err(unsupported(&format!("has {token:?}, which takes spaces with it")));
             }
-            tokens.add_special(added, spaces)?;
+            tokens.add_special(added)?;
         }
         let named = |token: Option<&str>| token.map(|token| tokens.find(token)).transpose();
         let eos = match named(self.config.eos())? {
@@ -164,14 +164,9 @@ impl Tokens {
         Ok(())
     }
 
-    /// A token that is found in text before anything else. `spaces`: those of runs of spaces are spelled as text is only
-    /// after that, and made by merges.
-    fn add_special(&mut self, added: Added, spaces: bool) -> Result<(), ModelError> {
-        let kind = match added.special {
-            true => CONTROL,
-            false if spaces && added.content.contains('\u{2581}') => NORMAL,
-            false => USER_DEFINED,
-        };
+    /// A token that is found in text before anything else.
+    fn add_special(&mut self, added: Added) -> Result<(), ModelError> {
+        let kind = if added.special { CONTROL } else { USER_DEFINED };
         match self.spellings.get(added.id as usize) {
             Some(token) if *token == added.content => {
                 self.types[added.id as usize] = kind;

@@ -2,7 +2,7 @@
 
 use crate::tokenizer::Vocab;
 
-/// Unknown, beginning and end; then a token for each byte; then words.
+/// Unknown, beginning and end; then a token for each byte, the space, and words.
 const SPECIAL: [&str; 3] = ["<unk>", "<s>", "</s>"];
 const CONSONANTS: &[u8; 16] = b"bdfghjklmnprstvz";
 const VOWELS: &[u8; 4] = b"aeou";
@@ -11,9 +11,10 @@ const VOWELS: &[u8; 4] = b"aeou";
 pub(super) fn vocab(count: usize) -> Vocab {
     let special = SPECIAL.iter().zip([2, 3, 3]).map(|(name, kind)| ((*name).to_owned(), kind));
     let bytes = (0..=255u8).map(|byte| (format!("<0x{byte:02X}>"), 6));
+    let space = std::iter::once(("\u{2581}".to_owned(), 1));
     let words = (0..).map(|number| (word(number), 1));
     let (tokens, token_types): (Vec<_>, Vec<_>) =
-        special.chain(bytes).chain(words).take(count).unzip();
+        special.chain(bytes).chain(space).chain(words).take(count).unzip();
     Vocab {
         model: "llama".to_owned(),
         // Earlier words go first.

@@ -84,6 +84,11 @@ impl Spm {
         self.words
     }
 
+    /// Whether tokens found literally are spelled as all others are. GGUF files have them as they are in text.
+    pub(super) fn spells_literals(&self) -> bool {
+        self.pairs.is_some()
+    }
+
     /// Gives each token of `text` and its byte range to `emit`, in order. `begins`: nothing or a special token
     /// comes before. `ids`: those of the vocabulary.
     pub(super) fn encode(
