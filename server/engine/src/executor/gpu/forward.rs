@@ -6,7 +6,9 @@ use pith_kernels::activation::Activation as Gate;
 use pith_kernels::device::attention::{DecodePlan, PrefillPath, attend_decode, attend_prefill};
 use pith_kernels::device::heads::{HeadsShape, heads};
 use pith_kernels::device::kv::DeviceKv;
-use pith_kernels::device::matrix::{DeviceMatrix, MatmulPath, OutSlice, embed_coded, matmul};
+use pith_kernels::device::matrix::{
+    DeviceMatrix, MatmulPath, OutSlice, embed_rows, matmul, scratch_len,
+};
 use pith_kernels::device::{Device, DeviceError, DeviceSlice, DeviceVec, embed, gated, norm};
 use pith_model::plan::{Activation, Layer, Plan};
 
@@ -85,7 +87,7 @@ impl Forward {
         let widest = |width: fn(&Layer) -> usize| plan.layers.iter().map(width).max().unwrap_or(0);
         let post_norms = plan.layers.iter().any(|layer| layer.post_norms);
         let halves = |width: usize| DeviceVec::<u16>::new(device, rows * width);
-        let scratch = weights.matrices().map(DeviceMatrix::scratch_len).max().unwrap_or(0);
+        let scratch = weights.matrices().map(|matrix| scratch_len(matrix, rows)).max().unwrap_or(0);
         let partial = shapes.plans(decode)?.iter().map(DecodePlan::workspace).max().unwrap_or(0);
         let frequencies =
             plan.ropes.iter().map(|rope| DeviceVec::from_slice(device, &rope.inv_freq));
@@ -123,7 +125,7 @@ impl Forward {
         let asked = words.part(&words.layout.tokens).cast::<i32>();
         embed::resolve_tokens(device, asked, drawn, plan.vocab, tokens)?;
         let stream = self.stream.as_slice().first(rows * plan.hidden);
-        embed_coded(device, &weights.embedding, tokens, plan.embedding_scale, stream)?;
+        embed_rows(device, &weights.embedding, tokens, plan.embedding_scale, stream)?;
         for (index, (layer, layer_weights)) in plan.layers.iter().zip(&weights.layers).enumerate() {
             let kv = &kv[index];
             self.project_qkv(plan, layer, layer_weights, kv, words)?;
@@ -157,7 +159,7 @@ impl Forward {
         rows: usize,
         out: OutSlice<'_>,
     ) -> Result<(), DeviceError> {
-        matmul(&self.device, self.matmul, matrix, input, rows, out, self.scratch.as_slice())
+        matmul(&self.device, matrix, input, rows, out, self.scratch.as_slice(), self.matmul)
     }
 
     /// Fills `queries` and writes keys and values into the cache.

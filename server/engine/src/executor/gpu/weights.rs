@@ -34,6 +34,7 @@ struct Piece {
     matrix: usize,
     quant: Quant,
     cols: usize,
+    tensor: String,
     /// Of the whole tensor.
     rows: usize,
     /// Whether it begins its tensor.
@@ -80,6 +81,7 @@ fn read_pieces(
                     matrix,
                     quant: quant(tensor.kind),
                     cols: tensor.cols,
+                    tensor: name.clone(),
                     rows: tensor.rows,
                     first: first == 0,
                     bytes,
@@ -110,9 +112,10 @@ fn build(
         let (_, builder) = building
             .get_or_insert_with(|| (piece.matrix, DeviceMatrixBuilder::new(device, piece.cols)));
         if piece.first {
-            builder.segment(piece.quant)?.reserve(piece.rows)?;
+            let shape = |why| LoadError::Shape { tensor: piece.tensor.clone(), why };
+            builder.segment(piece.quant).map_err(shape)?.reserve(piece.rows)?;
         }
-        builder.push_rows_on(pool, &piece.bytes)?;
+        builder.push_rows(pool, &piece.bytes)?;
     }
     if let Some((_, done)) = building {
         built.push(done.finish()?);
