@@ -57,7 +57,7 @@ fn long_text() -> String {
         1 => format!("Na\u{ef}ve caf\u{e9}s {n}\n\n\tand\u{3000}\u{6f22}\u{5b57} "),
         2 => "then ".repeat(n % 40),
         3 => format!("{n}{n}{n}-{n}... "),
-        _ => "An answer that an ant thought of then? ".to_owned(),
+        _ => format!("An answer {n} that {} ants thought {} of then? ", n * 7, n * 13),
     };
     (0..4000).map(sentence).collect()
 }
