@@ -48,7 +48,7 @@ fn content(seed: u64) -> Content {
         ..Content::default()
     };
     // Every other is a page.
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         let bytes = format!("<p>{}<p>seed{seed}", words.join(" ")).into_bytes();
         let Extracted { text, elements, origins, .. } =
             pith_context::extract(&bytes, "text/html", &mut || true).unwrap();

@@ -77,6 +77,7 @@ impl Masses {
     }
 
     /// Finds what is asked of `layer`, whose keys are in place.
+    #[expect(clippy::too_many_arguments, reason = "a layer's state, and where its masses go")]
     pub(super) fn weigh(
         &self,
         device: &Device,
