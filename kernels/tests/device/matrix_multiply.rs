@@ -133,6 +133,32 @@ proptest! {
     }
 }
 
+/// Rows so long that every warp has several chunks of them, and more than it asks for at once; the last has fewer.
+#[test]
+fn long_rows_are_shared_by_warps() {
+    for (quant, cols) in [
+        (Quant::BF16, 2600),
+        (Quant::Q4_1, 128 * 82 + 32),
+        (Quant::Q8_0, 64 * 82 + 32),
+        (Quant::Q6_K, 2560),
+        (Quant::Q5_1, 64 * 35),
+    ] {
+        let bytes = random_rows(quant, 17, cols, 7);
+        let weights = dequantised(quant, &bytes, cols);
+        for rows in [1, 9, 17] {
+            let input = inputs(rows * cols, 7);
+            let expected = expected(&weights, cols, &input);
+            let [forwards, backwards] = devices().map(|device| {
+                let matrix = build(&device, quant, cols, &bytes);
+                product(&device, MatmulPath::Gemv, &matrix, &input, Kind::F32, 0).unwrap()
+            });
+            let what = format!("{quant:?} {rows}x{cols}");
+            check(&forwards, &expected, bound(quant, MatmulPath::Gemv), Kind::F32, &what);
+            assert_eq!(bits(&forwards), bits(&backwards), "{what}");
+        }
+    }
+}
+
 /// 33 rows are more than the kernels for few rows take at once; 130 more than the largest tile has.
 #[test]
 fn many_rows_are_taken_in_pieces() {
