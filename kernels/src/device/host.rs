@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -39,6 +39,9 @@ pub fn backwards_device(multiprocessors: u32) -> Device {
     Device::new(Arc::new(HostDevice::new(multiprocessors, true)))
 }
 
+/// Memory the device claims to have. Pages of the host are taken when they are written.
+const MEMORY_BYTES: usize = 8 << 30;
+
 /// What was queued while recording.
 #[derive(Debug, Clone)]
 enum Recorded {
@@ -62,6 +65,8 @@ pub struct HostDevice {
     backwards: bool,
     state: Mutex<State>,
     next: AtomicU64,
+    /// Bytes allocated.
+    used: AtomicUsize,
     /// Set by [`HostDevice::lose`].
     lost: AtomicBool,
 }
@@ -75,10 +80,16 @@ impl HostDevice {
             multiprocessors,
             // As much as an sm_90 block may have.
             shared_bytes: 227 << 10,
-            memory_bytes: 1 << 40,
+            memory_bytes: MEMORY_BYTES,
         };
-        let (state, next) = (Mutex::default(), AtomicU64::new(1));
-        Self { limits, backwards, state, next, lost: AtomicBool::new(false) }
+        Self {
+            limits,
+            backwards,
+            state: Mutex::default(),
+            next: AtomicU64::new(1),
+            used: AtomicUsize::new(0),
+            lost: AtomicBool::new(false),
+        }
     }
 
     /// From here on everything fails, as on a device that fell off its bus.
@@ -170,11 +181,13 @@ impl Driver for HostDevice {
 
     fn free_bytes(&self) -> Result<usize, DeviceError> {
         self.alive()?;
-        Ok(self.limits.memory_bytes)
+        Ok(self.limits.memory_bytes.saturating_sub(self.used.load(Ordering::Relaxed)))
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64, DeviceError> {
-        self.alive()?;
+        if bytes > self.free_bytes()? {
+            return Err(DeviceError::OutOfMemory { wanted: bytes });
+        }
         let room = aligned(bytes).next_multiple_of(page());
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         let access = libc::PROT_READ | libc::PROT_WRITE;
@@ -195,10 +208,12 @@ impl Driver for HostDevice {
         let first = unsafe { start.as_ptr().add(room - aligned(bytes)) };
         // SAFETY: `aligned(bytes)` bytes up to the guard. Large pools stay unmapped until they are used.
         unsafe { first.write_bytes(0xff, aligned(bytes).min(64 << 20)) };
+        self.used.fetch_add(bytes, Ordering::Relaxed);
         Ok(first.expose_provenance() as u64)
     }
 
     unsafe fn free(&self, address: u64, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
         let room = aligned(bytes).next_multiple_of(page());
         let start = address as usize - (room - aligned(bytes));
         // SAFETY: the mapping that `allocate` made for as many bytes.

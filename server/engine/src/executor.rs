@@ -93,6 +93,9 @@ pub enum LoadError {
     /// The device cannot be had, or lacks the memory.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The largest step could not be computed.
+    #[error("the first steps failed: {0}")]
+    WarmUp(ExecutorError),
     /// A worker panicked while loading.
     #[error(transparent)]
     Pool(#[from] PoolError),

@@ -15,7 +15,7 @@ use pith_engine::step::{
     AttentionBias, BlockCopy, MassSpec, Step, StepId, TokenSource, Want, Wanted,
 };
 use pith_kernels::device::host::HostDevice;
-use pith_kernels::device::{Device, cuda};
+use pith_kernels::device::{Device, DeviceError, cuda};
 use pith_kernels::{Isa, Pool};
 use pith_model::ModelFile;
 
@@ -391,4 +391,48 @@ fn a_lost_device_is_told_and_comes_back() {
     let again = run(&mut executor, prompt(&golden, 2, &[Want::Sample(greedy())])).unwrap();
     assert_eq!(again.id, StepId(2));
     assert_eq!(token(&again.wanted), token(&sound));
+}
+
+#[test]
+fn the_cache_takes_what_the_largest_step_leaves() {
+    let golden = golden("llama3");
+    let executor = executor(&golden, |config| {
+        config.kv_bytes = None;
+        config.max_rows = 32;
+    });
+    let capabilities = executor.capabilities();
+    let all = device().limits().memory_bytes;
+    assert!(capabilities.kv_bytes > all / 2, "{} of {all}", capabilities.kv_bytes);
+    assert!(capabilities.kv_bytes < all - all / 25, "{} of {all}", capabilities.kv_bytes);
+    assert_eq!(executor.recorded(), 0);
+    // The warm-up leaves nothing behind.
+    let mut measured = executor;
+    let mut plain = self::executor(&golden, |_| {});
+    let ask = |id| prompt(&golden, id, &[Want::Sample(greedy())]);
+    let found = run(&mut measured, ask(0));
+    // More rows than a step takes.
+    assert!(matches!(found, Err(ExecutorError::Malformed(_))), "{found:?}");
+    let short = |executor: &mut GpuExecutor| {
+        let blocks = table_of(0, 20, BLOCK);
+        let want = |at| if at == 19 { vec![Want::Sample(greedy())] } else { vec![] };
+        let step = StepBuilder::with_block(1, BLOCK)
+            .sequence(&literal(&golden.ids[..20]), 0, &blocks, want)
+            .0;
+        token(&run(executor, step).unwrap().wanted)
+    };
+    assert_eq!(short(&mut measured), short(&mut plain));
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_refused() {
+    let golden = golden("llama3");
+    let file = Arc::new(ModelFile::open(&golden.model).unwrap());
+    let config =
+        GpuConfig { kv_bytes: Some(1 << 50), block_size: BLOCK, max_rows: 16, ..GpuConfig::new() };
+    let loaded = GpuExecutor::load(file, config, Pool::new(1), Box::new(|| Ok(device())));
+    let error = loaded.map(drop).unwrap_err();
+    assert!(
+        matches!(error, LoadError::Device(DeviceError::OutOfMemory { .. } | DeviceError::Shape(_))),
+        "{error}"
+    );
 }

@@ -28,6 +28,7 @@ mod graphs;
 mod masses;
 mod pack;
 mod shapes;
+mod warm_up;
 mod weights;
 
 use answers::{Answers, Coming};
@@ -158,33 +159,47 @@ impl Loaded {
         let forward = Forward::new(&device, &weights, config.max_rows, &shapes, decode, paths)?;
         let answers = Answers::new(&device, &weights, config.max_rows)?;
         let words = DeviceVec::new(&device, WORDS)?;
-        let block_bytes = block_bytes(config, &weights.plan);
+        let graphs = Graphs::default();
+        let kv = Vec::new();
+        let mut loaded = Self { graphs, weights, kv, forward, answers, shapes, words, device };
+        let block_bytes = block_bytes(config, &loaded.weights.plan);
         let kv_bytes = match config.kv_bytes {
             Some(bytes) => bytes,
-            None => {
-                let left = device.limits().memory_bytes / LEFT_SHARE;
-                device.free_bytes()?.saturating_sub(left)
-            }
+            None => loaded.bytes_left(config)?,
         };
         // Slots are numbered by a u32, the largest of which means none.
         let blocks = (kv_bytes / block_bytes).min((u32::MAX as usize) / config.block_size);
         if blocks == 0 {
             return Err(LoadError::NoRoom { kv_bytes, block_bytes });
         }
-        let kv = weights.plan.layers.iter().map(|l| {
-            DeviceKv::new(
-                &device,
-                config.kv_kind,
-                l.kv_heads,
-                l.head_dim,
-                config.block_size,
-                blocks,
-            )
-        });
-        let kv = kv.collect::<Result<_, _>>()?;
-        device.synchronize()?;
-        let graphs = Graphs::default();
-        Ok(Self { graphs, weights, kv, forward, answers, shapes, words, device })
+        loaded.kv = loaded.cache(config, blocks)?;
+        loaded.device.synchronize()?;
+        Ok(loaded)
+    }
+
+    /// A KV cache of `blocks` blocks.
+    fn cache(&self, config: &GpuConfig, blocks: usize) -> Result<Vec<DeviceKv>, DeviceError> {
+        let layer = |l: &Layer| {
+            let (kind, block) = (config.kv_kind, config.block_size);
+            DeviceKv::new(&self.device, kind, l.kv_heads, l.head_dim, block, blocks)
+        };
+        self.weights.plan.layers.iter().map(layer).collect()
+    }
+
+    /// Bytes that are free once the largest step has been computed, but for a share of all that others may need: kernels,
+    /// libraries and what they take for themselves are loaded by then.
+    fn bytes_left(&mut self, config: &GpuConfig) -> Result<usize, LoadError> {
+        let rows = config.max_rows.min(longest(config, &self.weights.plan));
+        self.kv = self.cache(config, rows.div_ceil(config.block_size))?;
+        for step in warm_up::steps(rows, config.block_size) {
+            let queued = self.queue(config, step, &[]).map_err(LoadError::WarmUp)?;
+            queued.coming.arrive(&queued.step, &queued.masses).map_err(LoadError::WarmUp)?;
+            self.device.seconds(queued.begun, queued.ended)?;
+        }
+        self.graphs = Graphs::default();
+        self.kv = Vec::new();
+        let left = self.device.limits().memory_bytes / LEFT_SHARE;
+        Ok(self.device.free_bytes()?.saturating_sub(left))
     }
 
     /// Queues all of `step`. `last_asked` are the rows the step before was asked for.
