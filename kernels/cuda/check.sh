@@ -70,13 +70,27 @@ jobs | while read -r name architecture; do
         }' "$scratch/$name.$architecture.log"
 done >"$scratch/kernels"
 
+# A line for each kernel: registers on each architecture, of the rest the most.
 awk '
-    BEGIN { printf "%-16s %-36s %-8s %9s %8s %7s %7s\n", "source", "kernel", "for", "registers", "shared B", "stack B", "spill B" }
-    { printf "%-16s %-36s %-8s %9d %8d %7d %7d%s\n", $1, $2, $3, $4, $5, $6, $7, ($7 > $8) ? "  TOO MANY" : "" }
-    $7 > $8 { spilled++ }
-    ($2 in from) && from[$2] != $1 { printf "%s is in both %s and %s\n", $2, from[$2], $1; twice++ }
-    { from[$2] = $1 }
+    {
+        id = $1 " " $2
+        if (!(id in registers)) order[++kernels] = id
+        registers[id] = registers[id] sprintf(" %4d", $4)
+        if ($5 > shared[id]) shared[id] = $5
+        if ($6 > stack[id]) stack[id] = $6
+        if ($7 > spilt[id]) spilt[id] = $7
+        if ($7 > $8) { over[id] = "  TOO MANY"; failed = 1 }
+        if (($2 in from) && from[$2] != $1) twice[$2] = from[$2] " and " $1
+        from[$2] = $1
+    }
     END {
-        if (NR == 0) print "no kernel was found in what ptxas said"
-        exit NR == 0 || spilled > 0 || twice > 0
+        printf "%-16s %-24s %8s %8s %8s  registers on sm_80, sm_89, sm_90a\n", "source", "kernel", "shared B", "stack B", "spills B"
+        for (at = 1; at <= kernels; at++) {
+            id = order[at]
+            split(id, part, " ")
+            printf "%-16s %-24s %8d %8d %8d %s%s\n", part[1], part[2], shared[id], stack[id], spilt[id], registers[id], over[id]
+        }
+        for (name in twice) { printf "%s is in both %s\n", name, twice[name]; failed = 1 }
+        if (kernels == 0) print "no kernel was found in what ptxas said"
+        exit kernels == 0 || failed
     }' "$scratch/kernels"

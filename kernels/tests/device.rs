@@ -22,12 +22,23 @@ mod device {
 }
 
 use std::fmt::Debug;
+use std::sync::OnceLock;
 
-use pith_kernels::device::{Device, host};
+use pith_kernels::device::{Device, cuda, host};
 
-/// A device whose threads run forwards and one whose run backwards.
+/// A device whose threads run forwards and one whose run backwards; with `PITH_TEST_DEVICE=cuda:N` the card of that number,
+/// twice, so that what holds on the host is held to on the card too.
 fn devices() -> [Device; 2] {
-    [host::device(3), host::backwards_device(3)]
+    static CARD: OnceLock<Option<Device>> = OnceLock::new();
+    let card = CARD.get_or_init(|| {
+        let name = std::env::var("PITH_TEST_DEVICE").ok()?;
+        let ordinal = name.strip_prefix("cuda:").unwrap().parse().unwrap();
+        Some(cuda::device(ordinal).unwrap())
+    });
+    match card {
+        Some(card) => [card.clone(), card.clone()],
+        None => [host::device(3), host::backwards_device(3)],
+    }
 }
 
 /// What `run` makes of a device whose threads run forwards, and of one whose run backwards: the same.

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use pith_kernels::device::copy::copy_blocks;
-use pith_kernels::device::host::HostDevice;
+use pith_kernels::device::host::{self, HostDevice};
 use pith_kernels::device::{Device, DeviceError, DeviceVec, Graph};
 
 use crate::devices;
 
 #[test]
 fn fresh_memory_is_poisoned() {
-    let [device, _] = devices();
+    let device = host::device(3);
     let fresh = DeviceVec::<f32>::new(&device, 5).unwrap();
     assert!(fresh.as_slice().to_vec().unwrap().iter().all(|value| value.is_nan()));
 }
