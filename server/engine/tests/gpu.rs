@@ -287,6 +287,29 @@ fn a_bucket_with_idle_rows_computes_its_step() {
 }
 
 #[test]
+fn more_decode_rows_than_there_is_room_for_take_the_other_way() {
+    let golden = golden("llama3");
+    let mut executor = executor(&golden, |config| config.max_rows = 600);
+    let ask = |executor: &mut GpuExecutor, id, lanes: std::ops::Range<u32>| {
+        let mut step = StepBuilder::with_block(id, BLOCK);
+        for lane in lanes {
+            let blocks = table_of(lane, 1, BLOCK);
+            step = step
+                .sequence(&literal(&[lane % 30]), 0, &blocks, |_| vec![Want::Likelihood(vec![7])]);
+        }
+        let wanted = run(executor, step.0).unwrap().wanted;
+        let likelihood = |wanted: &Wanted| match wanted {
+            Wanted::Likelihood(found) => found[0],
+            other => panic!("{other:?}"),
+        };
+        wanted.iter().map(likelihood).collect::<Vec<f32>>()
+    };
+    let all = ask(&mut executor, 0, 0..530);
+    let last = ask(&mut executor, 1, 520..530);
+    assert!(worst(&[all[520..].to_vec()], &[last]) < 5e-2);
+}
+
+#[test]
 fn every_want_is_answered_as_on_the_cpu() {
     let golden = golden("llama3");
     let mut gpu = executor(&golden, |_| {});

@@ -35,7 +35,7 @@ use answers::{Answers, Coming};
 use forward::{Forward, Words};
 use graphs::Graphs;
 use masses::Masses;
-use pack::{Asked, Packed, Packing, asked_rows, decode_reach, is_plain_decode};
+use pack::{Asked, MOST_DECODE_ROWS, Packed, Packing, asked_rows, decode_reach, is_plain_decode};
 use shapes::{Reach, Shapes};
 use weights::Weights;
 
@@ -137,8 +137,6 @@ struct Queued {
 
 /// Words that a step's description has room for at first; more where sequences are long and many.
 const WORDS: usize = 1 << 20;
-/// Rows of a step that are attended one by one, at most: what attention's work space is made for.
-const MOST_DECODE_ROWS: usize = 1024;
 /// Share of the device's memory left to others.
 const LEFT_SHARE: usize = 20;
 
@@ -216,9 +214,6 @@ impl Loaded {
         }
         let recordable = self.recordable(config, &step);
         let reach = recordable.unwrap_or_else(|| decode_reach(&step));
-        if reach.rows > MOST_DECODE_ROWS {
-            return Err(ExecutorError::Unsupported("that many decode rows in one step"));
-        }
         let plans = self.shapes.plans(reach)?;
         let packing = Packing {
             last_asked,

@@ -13,7 +13,7 @@ use super::shapes::Reach;
 const SMALL: [usize; 5] = [1, 2, 4, 8, 16];
 const STEP: usize = 16;
 /// Most rows of a recorded pass.
-pub(super) const MOST_ROWS: usize = 512;
+const MOST_ROWS: usize = super::pack::MOST_DECODE_ROWS;
 /// Fewest keys of a bucket; they double from there.
 const FEWEST_KEYS: usize = 1024;
 

@@ -16,6 +16,9 @@ use crate::step::{Step, StepSequence, TokenSource, Want};
 /// Sequences of at most this many rows are attended row by row, each over its own keys: a decode row and a few drafted ones.
 /// Beyond, tiles of queries share their keys.
 const DECODE_ROWS: u32 = 4;
+/// Rows of a step that are attended one by one, at most: what attention's work space is made for. Sequences beyond take
+/// tiles, whose sums round differently.
+pub(super) const MOST_DECODE_ROWS: usize = 512;
 /// Slot of a row that writes none.
 const NO_SLOT: u32 = u32::MAX;
 
@@ -85,21 +88,31 @@ pub(super) fn is_plain_decode(step: &Step) -> bool {
     step.copies.is_empty()
         && step.wants.len() == step.tokens.len()
         && step.wants.iter().enumerate().all(sampled)
-        && step.sequences.iter().all(|s| is_decode(s) && s.bias.iter().all(|b| b.weight == 1.0))
+        && decode(step).all(|alone| alone)
+        && step.sequences.iter().all(|s| s.bias.iter().all(|bias| bias.weight == 1.0))
 }
 
-/// Whether a sequence's rows are attended one by one.
-fn is_decode(sequence: &StepSequence) -> bool {
-    sequence.rows <= DECODE_ROWS
+/// Whether each sequence's rows are attended one by one.
+fn decode(step: &Step) -> impl Iterator<Item = bool> {
+    let mut rows = 0;
+    step.sequences.iter().map(move |sequence| {
+        let more = rows + sequence.rows as usize;
+        let alone = sequence.rows <= DECODE_ROWS && more <= MOST_DECODE_ROWS;
+        if alone {
+            rows = more;
+        }
+        alone
+    })
 }
 
 /// Decode rows of `step`, and the longest context among them.
 pub(super) fn decode_reach(step: &Step) -> Reach {
-    let decode = || step.sequences.iter().filter(|s| is_decode(s));
-    Reach {
-        rows: decode().map(|s| s.rows as usize).sum(),
-        keys: decode().map(|s| s.context as usize).max().unwrap_or(0),
+    let mut reach = Reach { rows: 0, keys: 0 };
+    for (sequence, _) in step.sequences.iter().zip(decode(step)).filter(|(_, alone)| *alone) {
+        reach.rows += sequence.rows as usize;
+        reach.keys = reach.keys.max(sequence.context as usize);
     }
+    reach
 }
 
 /// What [`Packed::new`] needs beside the step.
@@ -141,7 +154,7 @@ impl Packed {
         let masses = Masses::pack(step, &mut words.0)?;
         let biases: Vec<Vec<BiasSpan>> = step.sequences.iter().map(felt).collect();
         let sequences: Vec<SequenceMeta<'_>> =
-            step.sequences.iter().zip(&biases).map(meta).collect();
+            step.sequences.iter().zip(&biases).zip(decode(step)).map(meta).collect();
         let attention = packing.attention.pack(&sequences, &mut words.0)?;
         let layout = Layout {
             tokens,
@@ -182,14 +195,16 @@ fn felt(sequence: &StepSequence) -> Vec<BiasSpan> {
     felt.map(span).collect()
 }
 
-fn meta<'a>((sequence, bias): (&'a StepSequence, &'a Vec<BiasSpan>)) -> SequenceMeta<'a> {
+fn meta<'a>(
+    ((sequence, bias), decode): ((&'a StepSequence, &'a Vec<BiasSpan>), bool),
+) -> SequenceMeta<'a> {
     SequenceMeta {
         first_row: sequence.first_row as usize,
         rows: sequence.rows as usize,
         context: sequence.context as usize,
         blocks: &sequence.blocks,
         bias,
-        decode: is_decode(sequence),
+        decode,
     }
 }
 
