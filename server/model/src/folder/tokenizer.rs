@@ -1,6 +1,7 @@
 //! `tokenizer.json`: a vocabulary of byte-pair merges, as bytes or with spaces spelled out, in the terms of
 //! [`Vocab`].
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Deserialize;
@@ -89,7 +90,14 @@ impl Words<'_> {
             return Err(unsupported("spells spaces and has no byte_fallback"));
         }
         let mut tokens = Tokens::new(self.vocab);
+        // Some models have no rows for tokens that were added for their siblings: no text becomes these.
+        let rowless = |id: u32| id as usize >= self.vocab;
+        let beyond: BTreeSet<u32> =
+            added_tokens.iter().map(|added| added.id).filter(|&id| rowless(id)).collect();
         for (token, id) in model.vocab.0 {
+            if beyond.contains(&id) {
+                continue;
+            }
             let kind = if spaces && is_byte(&token) { BYTE } else { NORMAL };
             tokens.add(id, token, kind)?;
         }
@@ -97,7 +105,7 @@ impl Words<'_> {
         if let Some(id) = unk.filter(|_| spaces) {
             tokens.types[id as usize] = UNKNOWN;
         }
-        for added in added_tokens {
+        for added in added_tokens.into_iter().filter(|added| !rowless(added.id)) {
             if added.single_word || added.lstrip || added.rstrip {
                 let token: String = added.content.chars().take(64).collect();
                 return Err(unsupported(&format!("has {token:?}, which takes spaces with it")));

@@ -96,7 +96,8 @@ impl Style {
             [] if matches!(pre_tokenizers.as_slice(), [step] if step.is_plain_metaspace()) => {
                 return Ok(Self::Spaces { prefix: false });
             }
-            _ => return unknown("normalizer", &normalizers),
+            [] => return unknown("pre_tokenizer", &pre_tokenizers),
+            steps => return unknown("normalizer", steps),
         };
         match pre_tokenizers.as_slice() {
             [] => Ok(Self::Spaces { prefix }),

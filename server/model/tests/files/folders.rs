@@ -278,7 +278,7 @@ fn tokenizers_that_are_not_known_are_refused() {
         (change("/model/vocab/ab", json!(65)), "two tokens of the id"),
         (change("/model/vocab/ab", json!(VOCAB)), "the model 270"),
         (change("/model/vocab/ab", json!(-1)), "invalid value"),
-        (change("/pre_tokenizer", Value::Null), "normalizer"),
+        (change("/pre_tokenizer", Value::Null), "pre_tokenizer"),
         (
             change(
                 "/pre_tokenizer",
@@ -287,7 +287,7 @@ fn tokenizers_that_are_not_known_are_refused() {
             "Split",
         ),
         (change("/pre_tokenizer/add_prefix_space", json!(true)), "ByteLevel"),
-        (change("/pre_tokenizer", metaspace), "normalizer"),
+        (change("/pre_tokenizer", metaspace), "Metaspace"),
         (change("/normalizer", json!({ "type": "Lowercase" })), "Lowercase"),
         (change("/post_processor", json!({ "type": "BertProcessing" })), "BertProcessing"),
         (added(json!({ "id": 256, "content": "<s>", "special": true, "lstrip": true })), "spaces"),
@@ -296,6 +296,16 @@ fn tokenizers_that_are_not_known_are_refused() {
     for (result, part) in cases {
         assert_refused(result, part, part);
     }
+}
+
+#[test]
+fn added_tokens_without_a_row_are_left_out() {
+    let mut folder = llama();
+    let image = json!({ "id": VOCAB, "content": "<image>", "special": true });
+    folder.tokenizer["added_tokens"].as_array_mut().unwrap().push(image);
+    folder.tokenizer["model"]["vocab"]["<image>"] = json!(VOCAB);
+    let model = folder.open().unwrap();
+    assert_eq!((model.tokenizer().vocab(), model.tokenizer().id("<image>")), (VOCAB, None));
 }
 
 #[test]
