@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::way::{Reader, put};
+use super::way::{Reader, put, put_step};
 
 /// Where a range of extracted text comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,11 +104,13 @@ impl Origins {
                 put(out, runs.len());
                 let (mut text, mut original) = (0, 0);
                 for run in runs {
-                    put(out, run.text as usize - text);
+                    // White space at the end of a block is cut off after its run was noted: runs may reach beyond the next. Words
+                    // of one stretch of the source may all lead to the whole of it.
+                    put_step(out, text, run.text as usize);
                     put(out, run.text_len as usize);
-                    put(out, run.original as usize - original);
+                    put_step(out, original, run.original as usize);
                     put(out, run.original_len as usize);
-                    (text, original) = (run.text_end(), run.original_end());
+                    (text, original) = (run.text as usize, run.original as usize);
                 }
             }
             Kind::Pages(starts) => {
@@ -116,14 +118,14 @@ impl Origins {
                 put(out, starts.len());
                 let mut before = 0;
                 for start in starts {
-                    put(out, start - before);
+                    put_step(out, before, *start);
                     before = *start;
                 }
             }
         }
     }
 
-    /// The origins of `text`; `None` if they are not such.
+    /// The origins of `text`; `None` if the bytes are not such.
     pub(super) fn decode(reader: &mut Reader<'_>, text: &str) -> Option<Self> {
         let narrow = |offset: usize| u32::try_from(offset).ok();
         match reader.byte()? {
@@ -131,15 +133,13 @@ impl Origins {
             1 => {
                 let count = reader.number()?;
                 let mut runs = Vec::with_capacity(count.min(reader.left()));
-                let (mut end, mut original_end) = (0_usize, 0_usize);
+                let (mut start, mut original) = (0, 0);
                 for _ in 0..count {
-                    let start = end + reader.number()?;
+                    start = reader.step(start)?;
                     let text_len = reader.number()?;
-                    let original = original_end + reader.number()?;
+                    original = reader.step(original)?;
                     let original_len = reader.number()?;
-                    (end, original_end) = (start + text_len, original + original_len);
-                    narrow(original_end)?;
-                    text.get(start..end)?;
+                    (narrow(start + text_len)?, narrow(original + original_len)?);
                     runs.push(Run {
                         text: narrow(start)?,
                         text_len: narrow(text_len)?,
@@ -154,8 +154,7 @@ impl Origins {
                 let mut starts = Vec::with_capacity(count.min(reader.left()));
                 let mut before = 0;
                 for _ in 0..count {
-                    before += reader.number()?;
-                    text.get(before..)?;
+                    before = reader.step(before)?;
                     starts.push(before);
                 }
                 Some(Self(Kind::Pages(starts)))
@@ -168,10 +167,6 @@ impl Origins {
 impl Run {
     fn text_end(&self) -> usize {
         (self.text + self.text_len) as usize
-    }
-
-    fn original_end(&self) -> usize {
-        (self.original + self.original_len) as usize
     }
 
     fn is_exact(&self) -> bool {
@@ -187,7 +182,7 @@ impl Run {
     /// Where text up to `byte` comes from.
     fn end_of(&self, byte: usize) -> usize {
         let left = if self.is_exact() { self.text_end().saturating_sub(byte) } else { 0 };
-        self.original_end() - left
+        (self.original + self.original_len) as usize - left
     }
 }
 

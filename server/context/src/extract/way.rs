@@ -16,8 +16,8 @@ pub struct Way {
 }
 
 impl Way {
-    /// Bytes of it: variable-length numbers, every count before what it counts, every place as the distance from the
-    /// end of what comes before.
+    /// Bytes of it: variable-length numbers, every count before what it counts, every place as the distance from what
+    /// comes before.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         match &self.elements {
@@ -77,6 +77,11 @@ pub(super) fn put(out: &mut Vec<u8>, number: usize) {
     varint::put(out, u32::try_from(number).unwrap_or(u32::MAX));
 }
 
+/// Appends the way from one place to another, forward as twice its length, backward as one less than that.
+pub(super) fn put_step(out: &mut Vec<u8>, from: usize, to: usize) {
+    put(out, if to < from { 2 * (from - to) - 1 } else { 2 * (to - from) });
+}
+
 /// Takes bytes apart.
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],
@@ -92,6 +97,12 @@ impl Reader<'_> {
 
     pub(super) fn number(&mut self) -> Option<usize> {
         usize::try_from(varint::take(self.bytes, &mut self.at)?).ok()
+    }
+
+    /// The place that [`put_step`] led to from `from`.
+    pub(super) fn step(&mut self, from: usize) -> Option<usize> {
+        let step = self.number()?;
+        if step % 2 == 0 { Some(from + step / 2) } else { from.checked_sub(step.div_ceil(2)) }
     }
 
     /// Most items that can follow.

@@ -154,7 +154,7 @@ pub(super) fn read(
     record: &VersionRecord,
 ) -> Result<Option<Stored>, StoreError> {
     let name = file(tenant, record.file.number);
-    let Some(bytes) = read_file(disk, &name, &record.file)? else { return Ok(None) };
+    let Some(mut bytes) = read_file(disk, &name, &record.file)? else { return Ok(None) };
     let take = || {
         let end = header_end(&bytes)?;
         let header = Header::decode(bytes.get(HEADER_AT..end)?)?;
@@ -165,10 +165,13 @@ pub(super) fn read(
             [] => None,
             way => Some(Way::decode(way, &text)?),
         };
-        let version = header.version(id, version, record);
-        Some(Stored { version, text, way, prepared: prepared.to_owned() })
+        Some((header.version(id, version, record), text, way, bytes.len() - prepared.len()))
     };
-    take().map(Some).ok_or_else(|| StoreError::corrupt(&name, "is no document"))
+    let (version, text, way, prepared) =
+        take().ok_or_else(|| StoreError::corrupt(&name, "is no document"))?;
+    // By far the longest part, left where it is.
+    bytes.drain(..prepared);
+    Ok(Some(Stored { version, text, way, prepared: bytes }))
 }
 
 /// What was uploaded as a version; `None` if the file is gone.
