@@ -5,11 +5,8 @@
 
 #include "device.cuh"
 
-#ifdef __CUDACC__
-static const float MINUS_INFINITY = -__builtin_huge_valf();
-#else
-static const float MINUS_INFINITY = -INFINITY;
-#endif
+// By its bits: NVRTC, which has no headers, knows no constant of that value.
+#define MINUS_INFINITY bits_float(0xff800000u)
 
 // Four logits from `id` on, -infinity beyond the vocabulary and where a bit of `allowed`, unless it is null, is 0.
 DEVICE void load_logits(float (&to)[4], const float* row, const u32* allowed, u32 vocab, u32 id, bool wide) {

@@ -207,14 +207,15 @@ mod tests {
     #[test]
     fn every_source_compiles_from_memory_alone() {
         let Some(compiler) = compiler(None) else { return };
-        for capability in [(8, 0), (8, 9), (9, 0)] {
-            let sources: Vec<&Source> =
-                SOURCES.iter().filter(|source| source.is_for(capability)).collect();
-            let cubins = compiler.compile_all(&sources, capability).unwrap();
-            assert_eq!(cubins.len(), sources.len());
-            for (source, cubin) in sources.iter().zip(cubins) {
-                assert!(cubin.starts_with(b"\x7fELF"), "{}", source.name);
-            }
+        // What is asked here is whether they need anything but each other. One architecture, that of all sources, tells; nvcc
+        // compiles them for each (`cuda/check.sh`).
+        let capability = (9, 0);
+        let sources: Vec<&Source> =
+            SOURCES.iter().filter(|source| source.is_for(capability)).collect();
+        let cubins = compiler.compile_all(&sources, capability).unwrap();
+        assert_eq!(cubins.len(), SOURCES.len());
+        for (source, cubin) in sources.iter().zip(cubins) {
+            assert!(cubin.starts_with(b"\x7fELF"), "{}", source.name);
         }
     }
 
