@@ -134,7 +134,7 @@ library!(
     functions {
         cuCtxSetCurrent, cuDeviceGet, cuDeviceGetAttribute, cuDeviceGetCount, cuDeviceGetName, cuDevicePrimaryCtxRelease_v2,
         cuDevicePrimaryCtxRetain, cuDeviceTotalMem_v2, cuDriverGetVersion, cuEventCreate, cuEventDestroy_v2,
-        cuEventElapsedTime_v2, cuEventRecord, cuEventSynchronize, cuFuncGetName, cuFuncGetParamInfo, cuFuncSetAttribute,
+        cuEventElapsedTime_v2, cuEventRecord, cuEventSynchronize, cuFuncGetName, cuFuncGetParamInfo, cuFuncLoad, cuFuncSetAttribute,
         cuGetErrorName, cuGetErrorString, cuGraphDestroy, cuGraphExecDestroy, cuGraphInstantiateWithFlags, cuGraphLaunch,
         cuGraphUpload, cuInit, cuLaunchKernel, cuMemAlloc_v2, cuMemFreeHost, cuMemFree_v2, cuMemGetInfo_v2, cuMemHostAlloc,
         cuMemcpyDtoDAsync_v2, cuMemcpyDtoHAsync_v2, cuMemcpyHtoDAsync_v2, cuMemsetD8Async, cuModuleEnumerateFunctions,

@@ -9,7 +9,7 @@ use super::compile::Compiler;
 use super::embedded::{CUBINS, SOURCES, Source, embedded_architectures, nearest};
 use super::handles::{Module, Stream};
 use super::library::driver::{
-    CUfunction, CUfunction_attribute, CUresult, cuFuncGetName, cuFuncGetParamInfo,
+    CUfunction, CUfunction_attribute, CUresult, cuFuncGetName, cuFuncGetParamInfo, cuFuncLoad,
     cuFuncSetAttribute, cuLaunchKernel, cuModuleEnumerateFunctions, cuModuleGetFunctionCount,
 };
 use super::status::check;
@@ -89,6 +89,9 @@ impl Modules {
         for (source, cubin) in cubins {
             let module = Module::load(cubin, source)?;
             for function in functions(&module)? {
+                // Drivers put it off until the first launch, which may be in the middle of a recording.
+                // SAFETY: a function of a loaded module.
+                check(unsafe { cuFuncLoad(function) }, "loading a kernel")?;
                 let name = name(function)?;
                 let kernel = Kernel { function, parameters: parameters(function)?, source };
                 kernel.allow_shared(limits.shared_bytes)?;
