@@ -1,23 +1,29 @@
-//! Texts become vectors: a BERT on the CPU, beside the models that generate and on the same worker pool.
+//! Texts become vectors: a BERT on the CPU or on a device, beside the models that generate.
 //!
-//! Texts are computed unpadded, the rows of several side by side, [`ROWS`] at a time: that is what bounds a pool job, so
-//! that a step of a generating model never waits long for its turn. A server hands it a [`Pool::background`].
+//! Texts are computed unpadded, the rows of several side by side, a bounded number at a time: no job is long, so that a step
+//! of a generating model never waits long for its turn. On the CPU a server hands it a [`Pool::background`]; on a
+//! device it has a queue of its own.
 
-mod forward;
+mod cpu;
+mod gpu;
 mod weights;
 
-use std::sync::{Mutex, PoisonError};
-
+use pith_kernels::device::DeviceError;
 use pith_kernels::{Isa, Pool, PoolError};
-use pith_model::encoder::{EncoderConfig, Encoding, WordPiece};
+use pith_model::encoder::{EncoderConfig, Encoding};
 use pith_model::{EncoderFile, ModelError};
 
-use forward::Forward;
-use weights::Weights;
+use crate::executor::gpu::OpenDevice;
+use cpu::CpuEncoder;
+use gpu::GpuEncoder;
 
-/// Most rows (tokens) computed at once; a longer text is computed alone. Enough for the kernels to reuse what they
+/// Most rows (tokens) computed at once on the CPU; a longer text is computed alone. Enough for the kernels to reuse what they
 /// unpack, and on two cores with AVX2 the longest pool job takes some two milliseconds.
 pub const ROWS: usize = 256;
+
+/// Most rows (tokens) computed at once on a device, which takes its work space for them at load: 66 MiB for
+/// all-MiniLM-L6-v2.
+pub const DEVICE_ROWS: usize = gpu::ROWS;
 
 /// Texts tokenised before the first of them is computed.
 const TEXTS: usize = 256;
@@ -25,7 +31,7 @@ const TEXTS: usize = 256;
 /// Texts a worker tokenises at a time.
 const TEXTS_AT_ONCE: usize = 4;
 
-/// How weights are kept.
+/// How weights are kept on the CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
     /// As the file has them: the reference, in four times the memory and slower.
@@ -65,6 +71,9 @@ pub enum EncoderError {
     /// A vector came out as no numbers: the weights are damaged or extreme.
     #[error("a text's vector holds no numbers")]
     NotFinite,
+    /// The device cannot be had, cannot take the encoder, or failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The caller wanted no more.
     #[error("it was stopped")]
     Stopped,
@@ -81,25 +90,24 @@ pub struct Embedded {
 
 /// Where the arithmetic happens.
 #[derive(Debug)]
-struct Machine {
-    isa: Isa,
-    pool: Pool,
+enum Machine {
+    Cpu(CpuEncoder),
+    Gpu(GpuEncoder),
 }
 
-/// An encoder in memory. Calls from several threads take turns at the pool, batch by batch.
+/// An encoder in memory. Calls from several threads take turns, batch by batch.
 #[derive(Debug)]
 pub struct Encoder {
+    file: EncoderFile,
     machine: Machine,
-    config: EncoderConfig,
-    tokenizer: WordPiece,
-    weights: Weights,
+    /// Tokenises, and computes where the CPU does.
+    pool: Pool,
     identity: String,
-    /// Work space of calls that are over, kept for the next ones: as many as there were calls at once.
-    spare: Mutex<Vec<Forward>>,
+    place: String,
 }
 
 impl Encoder {
-    /// Reads the weights.
+    /// Reads the weights for the CPU.
     ///
     /// # Errors
     /// A tensor is missing, has another shape than the description says, or holds no numbers.
@@ -109,45 +117,70 @@ impl Encoder {
         pool: Pool,
         precision: Precision,
     ) -> Result<Self, EncoderError> {
-        let weights = Weights::read(&file, &pool, precision)?;
-        Ok(Self {
-            machine: Machine { isa, pool },
-            config: file.config().clone(),
-            // The oracle sums in f64: its vectors are not quite those of the others.
-            identity: format!(
-                "{}:{}{}",
-                file.fingerprint(),
-                precision.name(),
-                if isa == Isa::Scalar { ":scalar" } else { "" }
-            ),
-            tokenizer: file.into_tokenizer(),
-            weights,
-            spare: Mutex::default(),
-        })
+        let machine = Machine::Cpu(CpuEncoder::load(&file, isa, &pool, precision)?);
+        // The oracle sums in f64: its vectors are not quite those of the others.
+        let oracle = if isa == Isa::Scalar { ":scalar" } else { "" };
+        let identity = format!("{}:{}{oracle}", file.fingerprint(), precision.name());
+        Ok(Self { file, machine, pool, identity, place: format!("cpu ({})", isa.name()) })
     }
 
-    /// Changes whenever the same text would get another vector: files, precision and rounding.
+    /// Reads the weights for a device, in bfloat16. `pool` tokenises. Should the device be lost, the call that finds out fails,
+    /// and the next one opens it again.
+    ///
+    /// # Errors
+    /// As [`Encoder::load`]; [`EncoderError::Device`] if there is no device, it has no room, or its kernels do not take heads
+    /// of that many dimensions (a multiple of 8, at most 128).
+    pub fn load_on(file: EncoderFile, pool: Pool, open: OpenDevice) -> Result<Self, EncoderError> {
+        let gpu = GpuEncoder::load(&file, &pool, open)?;
+        // Kinds of cards round differently within a product and in exponentials.
+        let (major, minor) = gpu.capability();
+        let identity = format!("{}:bf16:sm_{major}{minor}", file.fingerprint());
+        let place = gpu.name().to_owned();
+        Ok(Self { file, machine: Machine::Gpu(gpu), pool, identity, place })
+    }
+
+    /// Changes whenever the same text would get another vector: files, precision and rounding, that of the CPU and of each kind
+    /// of device being another.
     pub fn identity(&self) -> &str {
         &self.identity
     }
 
+    /// What computes, for people: `cpu (avx2)`, or the name of a card.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
     /// Components of a vector.
     pub fn dimensions(&self) -> usize {
-        self.config.hidden
+        self.config().hidden
     }
 
     /// Most tokens of a text; what goes beyond is cut off.
     pub fn max_tokens(&self) -> usize {
-        self.config.max_tokens
+        self.config().max_tokens
     }
 
-    /// Heap bytes of the weights.
+    /// Bytes of the weights, in the memory they are computed from.
     pub fn weight_bytes(&self) -> usize {
-        self.weights.bytes()
+        match &self.machine {
+            Machine::Cpu(cpu) => cpu.weight_bytes(),
+            Machine::Gpu(gpu) => gpu.weight_bytes(),
+        }
+    }
+
+    /// Gives up what lies on a device that was lost: a card comes back only when all that was on it is gone.
+    pub fn let_go_of_lost(&self) {
+        if let Machine::Gpu(gpu) = &self.machine {
+            gpu.let_go_of_lost();
+        }
+    }
+
+    fn config(&self) -> &EncoderConfig {
+        self.file.config()
     }
 
     /// Appends a vector of length 1 for each of `texts` to `out`, in order. A text has the same bits whatever stands
-    /// beside it and however many threads compute. `go_on` is asked before each batch.
+    /// beside it and however many threads or multiprocessors compute. `go_on` is asked before each batch.
     ///
     /// # Errors
     /// [`EncoderError::Stopped`] if `go_on` says no. Whatever the error, `out` is as it was.
@@ -158,26 +191,21 @@ impl Encoder {
         go_on: impl Fn() -> bool,
     ) -> Result<Vec<Embedded>, EncoderError> {
         let before = out.len();
-        let spare = || self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = spare().pop();
-        let mut forward = taken.unwrap_or_default();
-        let embedded = self.embed_with(&mut forward, texts, out, go_on);
-        spare().push(forward);
+        let embedded = self.embed_batches(texts, out, go_on);
         if embedded.is_err() {
             out.truncate(before);
         }
         embedded
     }
 
-    fn embed_with(
+    fn embed_batches(
         &self,
-        forward: &mut Forward,
         texts: &[&str],
         out: &mut Vec<f32>,
         go_on: impl Fn() -> bool,
     ) -> Result<Vec<Embedded>, EncoderError> {
         let mut embedded = Vec::with_capacity(texts.len());
-        out.reserve(texts.len() * self.config.hidden);
+        out.reserve(texts.len() * self.dimensions());
         for texts in texts.chunks(TEXTS) {
             if !go_on() {
                 return Err(EncoderError::Stopped);
@@ -188,10 +216,8 @@ impl Encoder {
                 if !go_on() {
                     return Err(EncoderError::Stopped);
                 }
-                let (batch, after) = rest.split_at(batch_len(rest));
-                rest = after;
                 let from = out.len();
-                forward.run(&self.machine, &self.config, &self.weights, batch, out)?;
+                rest = self.compute_first(rest, out)?;
                 if !out[from..].iter().all(|number| number.is_finite()) {
                     return Err(EncoderError::NotFinite);
                 }
@@ -203,12 +229,30 @@ impl Encoder {
         Ok(embedded)
     }
 
+    /// Computes a batch of the first of `texts`, and returns the others.
+    fn compute_first<'a>(
+        &self,
+        texts: &'a [Encoding],
+        out: &mut Vec<f32>,
+    ) -> Result<&'a [Encoding], EncoderError> {
+        let rows = match self.machine {
+            Machine::Cpu(_) => ROWS,
+            Machine::Gpu(_) => DEVICE_ROWS,
+        };
+        let (batch, after) = texts.split_at(batch_len(texts, rows));
+        match &self.machine {
+            Machine::Cpu(cpu) => cpu.run(self.config(), batch, out)?,
+            Machine::Gpu(gpu) => gpu.run(&self.file, &self.pool, batch, out)?,
+        }
+        Ok(after)
+    }
+
     fn tokenize(&self, texts: &[&str]) -> Result<Vec<Encoding>, EncoderError> {
         let mut encodings: Vec<Option<Result<Encoding, ModelError>>> = Vec::new();
         encodings.resize_with(texts.len(), || None);
-        self.machine.pool.chunks(&mut encodings, TEXTS_AT_ONCE, |chunk, encodings| {
+        self.pool.chunks(&mut encodings, TEXTS_AT_ONCE, |chunk, encodings| {
             for (text, encoding) in texts[chunk * TEXTS_AT_ONCE..].iter().zip(encodings) {
-                *encoding = Some(self.tokenizer.encode(text));
+                *encoding = Some(self.file.tokenizer().encode(text));
             }
         })?;
         let each = encodings.into_iter().map(|encoding| {
@@ -218,12 +262,12 @@ impl Encoder {
     }
 }
 
-/// How many texts go into the next batch, at least one.
-fn batch_len(encodings: &[Encoding]) -> usize {
+/// How many texts go into the next batch of at most `most` rows, at least one.
+fn batch_len(encodings: &[Encoding], most: usize) -> usize {
     let mut rows = 0;
     let fits = encodings.iter().take_while(|encoding| {
         rows += encoding.ids.len();
-        rows <= ROWS
+        rows <= most
     });
     fits.count().max(1)
 }

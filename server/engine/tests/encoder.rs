@@ -1,14 +1,13 @@
 //! The encoder's vectors against those of a reference implementation, whatever stands beside a text.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::cell::Cell;
-use std::path::{Path, PathBuf};
+mod encoder_harness;
 
+use std::cell::Cell;
+
+use encoder_harness::{FIXTURES, cases, distance, embed, open};
 use pith_engine::encoder::{Encoder, EncoderError, Precision, ROWS};
 use pith_kernels::{Isa, Pool};
-use pith_model::EncoderFile;
-
-const FIXTURES: [&str; 2] = ["tiny", "odd"];
 
 /// Largest difference of a component from the reference's, with weights as the file has them. Seen: 4e-7.
 const TOLERANCE: f32 = 3e-6;
@@ -16,50 +15,14 @@ const TOLERANCE: f32 = 3e-6;
 /// Largest cosine distance from the reference in eight bits. Random weights amplify what trained ones forgive.
 const EIGHT_BIT_DISTANCE: f32 = 2e-3;
 
-struct Case {
-    text: String,
-    ids: Vec<u32>,
-    vector: Vec<f32>,
-}
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/encoder")
-}
-
-fn cases(name: &str) -> Vec<Case> {
-    let text = std::fs::read_to_string(folder().join(format!("{name}.golden.json"))).unwrap();
-    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let numbers = |row: &serde_json::Value| -> Vec<f64> {
-        row.as_array().unwrap().iter().map(|n| n.as_f64().unwrap()).collect()
-    };
-    let case = |case: &serde_json::Value| Case {
-        text: case["text"].as_str().unwrap().to_owned(),
-        ids: numbers(&case["ids"]).into_iter().map(|id| id as u32).collect(),
-        vector: numbers(&case["vector"]).into_iter().map(|x| x as f32).collect(),
-    };
-    json["cases"].as_array().unwrap().iter().map(case).collect()
-}
-
 fn load(name: &str, isa: Isa, threads: usize, precision: Precision) -> Encoder {
-    let file = EncoderFile::open(&folder().join(name)).unwrap();
-    Encoder::load(file, isa, Pool::new(threads), precision).unwrap()
-}
-
-fn embed(encoder: &Encoder, texts: &[&str]) -> Vec<Vec<f32>> {
-    let mut out = Vec::new();
-    let embedded = encoder.embed(texts, &mut out, || true).unwrap();
-    assert_eq!((embedded.len(), out.len()), (texts.len(), texts.len() * encoder.dimensions()));
-    out.chunks(encoder.dimensions()).map(<[f32]>::to_vec).collect()
-}
-
-fn distance(a: &[f32], b: &[f32]) -> f32 {
-    1.0 - a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>()
+    Encoder::load(open(name), isa, Pool::new(threads), precision).unwrap()
 }
 
 #[test]
 fn tokens_are_the_references() {
     for name in FIXTURES {
-        let file = EncoderFile::open(&folder().join(name)).unwrap();
+        let file = open(name);
         for case in cases(name) {
             let encoding = file.tokenizer().encode(&case.text).unwrap();
             assert_eq!(encoding.ids, case.ids, "{name}: {:?}", case.text);

@@ -81,9 +81,4 @@ impl EncoderFile {
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
-
-    /// The tokenizer alone, once the weights have been read.
-    pub fn into_tokenizer(self) -> WordPiece {
-        self.tokenizer
-    }
 }

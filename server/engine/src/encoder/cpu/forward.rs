@@ -6,8 +6,8 @@ use pith_kernels::norm::{add_bias, add_layer_norm, layer_norm};
 use pith_kernels::{PoolError, gelu};
 use pith_model::encoder::{EncoderConfig, Encoding};
 
-use super::Machine;
-use super::weights::{LayerWeights, Weights};
+use super::CpuEncoder;
+use super::weights::LayerWeights;
 
 /// Vectors shorter than this are not made longer: it is divided by instead.
 const SHORTEST: f32 = 1e-12;
@@ -31,9 +31,8 @@ impl Forward {
     /// Appends the vector of each text of `batch` to `out`.
     pub(super) fn run(
         &mut self,
-        machine: &Machine,
+        encoder: &CpuEncoder,
         config: &EncoderConfig,
-        weights: &Weights,
         batch: &[Encoding],
         out: &mut Vec<f32>,
     ) -> Result<(), PoolError> {
@@ -45,9 +44,9 @@ impl Forward {
         self.attended.resize(rows * hidden, 0.0);
         self.wide.resize(rows * config.feed_forward, 0.0);
         self.added.resize(rows * hidden, 0.0);
-        self.embed(machine, weights, batch)?;
-        for layer in &weights.layers {
-            self.layer(machine, config, layer, &lengths)?;
+        self.embed(encoder, batch)?;
+        for layer in &encoder.weights.layers {
+            self.layer(encoder, config, layer, &lengths)?;
         }
         let mut first = 0;
         for length in lengths {
@@ -58,18 +57,14 @@ impl Forward {
     }
 
     /// Sums of the embeddings of tokens and positions, normalised.
-    fn embed(
-        &mut self,
-        machine: &Machine,
-        weights: &Weights,
-        batch: &[Encoding],
-    ) -> Result<(), PoolError> {
+    fn embed(&mut self, encoder: &CpuEncoder, batch: &[Encoding]) -> Result<(), PoolError> {
+        let CpuEncoder { isa, pool, weights, .. } = encoder;
         let hidden = weights.norm.weight.len();
         let tokens: Vec<(u32, usize)> =
             (batch.iter()).flat_map(|encoding| encoding.ids.iter().copied().zip(0..)).collect();
         // A task reads some 16 KiB of rows that lie anywhere.
         const ROWS: usize = 16;
-        machine.pool.chunks(&mut self.stream, ROWS * hidden, |task, rows| {
+        pool.chunks(&mut self.stream, ROWS * hidden, |task, rows| {
             for (row, &(id, position)) in rows.chunks_exact_mut(hidden).zip(&tokens[task * ROWS..])
             {
                 weights.tokens[id as usize * hidden..][..hidden].convert_to_f32_slice(row);
@@ -78,12 +73,12 @@ impl Forward {
                 }
             }
         })?;
-        layer_norm(machine.isa, &machine.pool, &mut self.stream, weights.norm.view())
+        layer_norm(*isa, pool, &mut self.stream, weights.norm.view())
     }
 
     fn layer(
         &mut self,
-        Machine { isa, pool }: &Machine,
+        CpuEncoder { isa, pool, .. }: &CpuEncoder,
         config: &EncoderConfig,
         weights: &LayerWeights,
         lengths: &[usize],
