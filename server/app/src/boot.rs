@@ -211,7 +211,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             tracing::error!(%error, "the server failed");
         }
     });
-    let loader = tokio::spawn(load(config, announce, announce_embedder, health.clone()));
+    let announce_both = (announce, announce_embedder);
+    let loader = tokio::spawn(load(config, announce_both, embedders.clone(), health.clone()));
     Ok(Running {
         addr,
         phase,
@@ -227,8 +228,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 /// Loads and warms the model, the embedder beside it, then keeps the model's health up to date.
 async fn load(
     config: Config,
-    announce: watch::Sender<Phase>,
-    announce_embedder: watch::Sender<EmbedderPhase>,
+    (announce, announce_embedder): (watch::Sender<Phase>, watch::Sender<EmbedderPhase>),
+    embedders: Embedders,
     health: Health,
 ) {
     let machine = match Machine::new(&config.cpu) {
@@ -239,10 +240,12 @@ async fn load(
         }
     };
     let (name, beside) = (config.context.embedder.clone(), machine.clone());
+    let device = config.context.embedder_device.or(config.engine.device);
     tokio::task::spawn_blocking(move || {
-        announce_embedder.send_replace(embedder::load(&name, beside));
+        announce_embedder.send_replace(embedder::load(&name, device, beside));
     });
-    let loaded = tokio::task::spawn_blocking(move || model::load(&config, machine)).await;
+    let loaded =
+        tokio::task::spawn_blocking(move || model::load(&config, machine, embedders)).await;
     let served = match loaded.context("loading the model panicked").and_then(|loaded| loaded) {
         Ok(served) => served,
         Err(error) => {

@@ -13,7 +13,7 @@ mod layers;
 #[cfg(test)]
 mod tests;
 
-pub use device::{DeviceChoice, UnknownDevice};
+pub use device::{DeviceChoice, OwnDevice, UnknownDevice};
 pub use gpu::{Gpu, GpuKvType};
 
 /// Every setting with its default, unit and range, as people read it.
@@ -60,6 +60,7 @@ pub struct Model {
 #[expect(missing_docs, reason = "described in config/pith.toml")]
 pub struct Context {
     pub embedder: String,
+    pub embedder_device: OwnDevice,
 }
 
 /// `[engine]`

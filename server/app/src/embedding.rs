@@ -4,8 +4,12 @@ use std::path::Path;
 
 use pith_context::{ContextError, Embedder};
 use pith_engine::encoder::{Embedded, Encoder, EncoderError, Precision};
+use pith_kernels::device::cuda;
 use pith_kernels::{Isa, Pool};
 use pith_model::EncoderFile;
+
+use crate::config::DeviceChoice;
+use crate::executor;
 
 /// An encoder in memory.
 #[derive(Debug)]
@@ -15,25 +19,50 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    /// Opens the encoder in `folder` and loads its weights in eight bits. Blocks.
+    /// Opens the encoder in `folder` and loads its weights: in bfloat16 on the card that `device` means, in eight bits on the CPU
+    /// where it means none or the card does not take them, which is logged. Blocks.
     ///
     /// # Errors
     /// The files cannot be used.
     pub fn load(
         name: impl Into<String>,
         folder: &Path,
+        device: DeviceChoice,
         isa: Isa,
         pool: Pool,
     ) -> Result<Self, EncoderError> {
+        let name = name.into();
+        if let Some(ordinal) = executor::card(device) {
+            let file = EncoderFile::open(folder)?;
+            let open = Box::new(move || cuda::device(ordinal));
+            match Encoder::load_on(file, pool.clone(), open) {
+                Ok(encoder) => return Ok(Self { name, encoder }),
+                Err(EncoderError::Device(why)) => {
+                    tracing::warn!(embedder = name, %why, "the card does not take the embedder; the CPU computes it");
+                }
+                Err(error) => return Err(error),
+            }
+        }
         let file = EncoderFile::open(folder)?;
         let encoder = Encoder::load(file, isa, pool, Precision::EightBit)?;
-        Ok(Self { name: name.into(), encoder })
+        Ok(Self { name, encoder })
     }
 
     /// Its name in the catalogue, or its folder's.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What computes it, for people.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        self.encoder.place()
+    }
+
+    /// As [`Encoder::let_go_of_lost`].
+    pub(crate) fn let_go_of_lost(&self) {
+        self.encoder.let_go_of_lost();
     }
 
     /// Most tokens of a text; what goes beyond is cut off.

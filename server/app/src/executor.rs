@@ -1,5 +1,6 @@
 //! From the settings to what computes: the CPU's executor or a card's. All that runs an engine comes through here.
 
+use std::fmt;
 use std::sync::Arc;
 
 use pith_engine::executor::cpu::{CpuConfig, CpuExecutor};
@@ -12,12 +13,30 @@ use pith_model::ModelFile;
 use crate::config::DeviceChoice;
 
 /// How an executor is made where it may turn out to be either.
-#[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) cpu: CpuConfig,
     pub(crate) gpu: GpuConfig,
     /// Computes on the CPU; repacks weights on their way to a card.
     pub(crate) pool: Pool,
+    /// Makes all else that this process has on a card give it up if that was lost: until then the card does not come back.
+    pub(crate) let_go: Box<dyn Fn() + Send>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cpu, gpu, pool, .. } = self;
+        let mut shown = f.debug_struct("Settings");
+        shown.field("cpu", cpu).field("gpu", gpu).field("pool", pool).finish_non_exhaustive()
+    }
+}
+
+/// The number of the card that `choice` means, if there may be one.
+pub(crate) fn card(choice: DeviceChoice) -> Option<u32> {
+    match choice {
+        DeviceChoice::Cpu => None,
+        DeviceChoice::Cuda(ordinal) => Some(ordinal),
+        DeviceChoice::Auto => has_card().then_some(0),
+    }
 }
 
 /// Loads `file` on what `choice` names. Where the choice is free, a card that cannot be had is logged, and the CPU takes its place.
@@ -26,21 +45,19 @@ pub(crate) fn load(
     file: &Arc<ModelFile>,
     settings: Settings,
 ) -> Result<Box<dyn Executor>, LoadError> {
-    let Settings { cpu, gpu, pool } = settings;
+    let Settings { cpu, gpu, pool, let_go } = settings;
     let on_cpu = |cpu, pool| -> Result<Box<dyn Executor>, LoadError> {
         Ok(Box::new(CpuExecutor::load(file, cpu, pool)?))
     };
-    match choice {
-        DeviceChoice::Cpu => on_cpu(cpu, pool),
-        DeviceChoice::Cuda(ordinal) => on_card(ordinal, file, gpu, pool),
-        DeviceChoice::Auto if !has_card() => on_cpu(cpu, pool),
-        DeviceChoice::Auto => match on_card(0, file, gpu, pool.clone()) {
-            Err(LoadError::Device(DeviceError::Missing(why))) => {
-                tracing::warn!(why, "there is a card, and it is not used");
-                on_cpu(cpu, pool)
-            }
-            result => result,
-        },
+    let Some(ordinal) = card(choice) else {
+        return on_cpu(cpu, pool);
+    };
+    match on_card(ordinal, file, gpu, pool.clone(), let_go) {
+        Err(LoadError::Device(DeviceError::Missing(why))) if choice == DeviceChoice::Auto => {
+            tracing::warn!(why, "there is a card, and it is not used");
+            on_cpu(cpu, pool)
+        }
+        result => result,
     }
 }
 
@@ -65,7 +82,11 @@ fn on_card(
     file: &Arc<ModelFile>,
     config: GpuConfig,
     pool: Pool,
+    let_go: Box<dyn Fn() + Send>,
 ) -> Result<Box<dyn Executor>, LoadError> {
-    let open = Box::new(move || cuda::device(ordinal));
+    let open = Box::new(move || {
+        let_go();
+        cuda::device(ordinal)
+    });
     Ok(Box::new(GpuExecutor::load(Arc::clone(file), config, pool, open)?))
 }

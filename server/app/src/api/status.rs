@@ -14,6 +14,7 @@ use pith_context::extract::ExtractError;
 use pith_context::store::StoreError;
 use pith_engine::encoder::EncoderError;
 use pith_engine::request::{EngineError, SubmitError};
+use pith_kernels::device::DeviceError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -114,6 +115,11 @@ impl From<ApiError> for Status {
             ApiError::EmbedderLoading => later(Code::Unavailable, message, "LOADING"),
             // Embedding stops only when the caller has left or its deadline has passed.
             ApiError::Encoder(EncoderError::Stopped) => ApiError::Deadline.into(),
+            // The next call opens it again.
+            ApiError::Encoder(EncoderError::Device(DeviceError::Lost(why))) => {
+                tracing::error!(why, "the embedder's device was lost");
+                later(Code::Unavailable, "the embedder's device was lost".to_owned(), "DEVICE_LOST")
+            }
             ApiError::Encoder(error) => internal(&error.to_string()),
             ApiError::Prompt(error) => {
                 invalid(message, "TEMPLATE_REFUSED", "messages", &error.to_string(), [])

@@ -8,6 +8,7 @@ use pith_context::Embedder;
 use tokio::sync::watch;
 
 use super::machine::Machine;
+use crate::config::DeviceChoice;
 use crate::embedding::Embedding;
 use crate::hub::{Cache, Catalogue, Hub, Pip, Progress};
 
@@ -49,6 +50,13 @@ impl Embedders {
         }
     }
 
+    /// Makes it give up a card that was lost, so that it can come back.
+    pub(super) fn let_go_of_lost(&self) {
+        if let Phase::Ready(embedding) = self.phase() {
+            embedding.let_go_of_lost();
+        }
+    }
+
     /// Waits until it is there or will not come.
     pub(super) async fn settled(&self) -> Phase {
         let mut phase = self.phase.clone();
@@ -63,12 +71,12 @@ pub(super) fn begin(asked: &str) -> (watch::Sender<Phase>, Embedders) {
     (announce, Embedders { phase, asked: asked.into() })
 }
 
-/// Finds (fetching on first use), opens and loads the embedder called `name`. Blocks.
-pub(super) fn load(name: &str, machine: Machine) -> Phase {
+/// Finds (fetching on first use), opens and loads the embedder called `name`, on `device`. Blocks.
+pub(super) fn load(name: &str, device: DeviceChoice, machine: Machine) -> Phase {
     if name.is_empty() {
         return Phase::Absent;
     }
-    match find_and_load(name, machine) {
+    match find_and_load(name, device, machine) {
         Ok(embedding) => Phase::Ready(Arc::new(embedding)),
         Err(error) => {
             let why = format!("{error:#}");
@@ -78,7 +86,11 @@ pub(super) fn load(name: &str, machine: Machine) -> Phase {
     }
 }
 
-fn find_and_load(name: &str, Machine { isa, pool }: Machine) -> anyhow::Result<Embedding> {
+fn find_and_load(
+    name: &str,
+    device: DeviceChoice,
+    Machine { isa, pool }: Machine,
+) -> anyhow::Result<Embedding> {
     // In the background: bars would run through whatever else is printed.
     let hub =
         Hub::new(Catalogue::builtin()?, Cache::from_env()?, Pip::from_env(), Progress::Silent);
@@ -87,8 +99,9 @@ fn find_and_load(name: &str, Machine { isa, pool }: Machine) -> anyhow::Result<E
     }
     let found = hub.resolve_embedder(name)?;
     let begun = Instant::now();
-    let embedding = Embedding::load(found.name, &found.path, isa, pool.background())?;
+    let embedding = Embedding::load(found.name, &found.path, device, isa, pool.background())?;
     let seconds = begun.elapsed().as_secs_f64();
-    tracing::info!(embedder = embedding.name(), seconds, "the embedder is loaded");
+    let (embedder, place) = (embedding.name(), embedding.place());
+    tracing::info!(embedder, place, seconds, "the embedder is loaded");
     Ok(embedding)
 }

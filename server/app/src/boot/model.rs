@@ -12,6 +12,7 @@ use pith_kernels::device::matrix::MatmulPath;
 use pith_model::ModelFile;
 use pith_model::tokenizer::Special;
 
+use super::embedder::Embedders;
 use super::machine::Machine;
 use super::memory::kv_bytes;
 use crate::config::Config;
@@ -33,8 +34,12 @@ pub struct Served {
     pub load_seconds: f64,
 }
 
-/// Finds (fetching on first use), opens and loads the configured model. Blocks.
-pub(super) fn load(config: &Config, Machine { isa, pool }: Machine) -> anyhow::Result<Served> {
+/// Finds (fetching on first use), opens and loads the configured model, `beside` which an embedder may use the same card. Blocks.
+pub(super) fn load(
+    config: &Config,
+    Machine { isa, pool }: Machine,
+    beside: Embedders,
+) -> anyhow::Result<Served> {
     let resolved = hub::resolve(&config.model.name)?;
     let begun = Instant::now();
     let file = Arc::new(ModelFile::open(&resolved.path)?);
@@ -62,7 +67,8 @@ pub(super) fn load(config: &Config, Machine { isa, pool }: Machine) -> anyhow::R
         matmul: if config.gpu.batch_invariant { MatmulPath::Gemm } else { gpu.matmul },
         ..gpu
     };
-    let settings = executor::Settings { cpu, gpu, pool };
+    let let_go = Box::new(move || beside.let_go_of_lost());
+    let settings = executor::Settings { cpu, gpu, pool, let_go };
     let executor = executor::load(config.engine.device, &file, settings)
         .with_context(|| format!("cannot load {}", resolved.path.display()))?;
     let engine = EngineConfig {

@@ -9,6 +9,8 @@ use pith_kernels::device::cuda;
 use serde::Serialize;
 
 use super::Failure;
+use crate::config::{Config, DeviceChoice};
+use crate::executor;
 use crate::hub::{Hub, HubError, disk, error::megabytes};
 
 mod gpu;
@@ -70,7 +72,7 @@ pub(super) fn run(args: DoctorArgs) -> Result<ExitCode, Failure> {
     ];
     checks.extend(gpu::checks(&cuda::presence()));
     match Hub::from_env() {
-        Ok(hub) => checks.extend([pip(&hub), cache(&hub), models(&hub)]),
+        Ok(hub) => checks.extend([pip(&hub), cache(&hub), models(&hub), embedder(&hub)]),
         Err(error) => {
             checks.push(Check::new("cache", error.to_string()).because(Status::Fail, error.hint()))
         }
@@ -241,6 +243,20 @@ fn models(hub: &Hub) -> Check {
             .because(Status::Warn, "the first use fetches one, or `pith pull smollm2` does");
     }
     Check::new("models", present.join(", "))
+}
+
+/// The embedder of the default settings, and what they have it computed on here.
+fn embedder(hub: &Hub) -> Check {
+    let settings = Config::default();
+    let name = settings.context.embedder;
+    let device = settings.context.embedder_device.or(settings.engine.device);
+    let place = executor::card(device)
+        .map_or_else(|| DeviceChoice::Cpu.to_string(), |card| DeviceChoice::Cuda(card).to_string());
+    match hub.has_embedder(&name) {
+        true => Check::new("embedder", format!("{name}, on {place} by default")),
+        false => Check::new("embedder", format!("{name} is not fetched; on {place} by default"))
+            .because(Status::Warn, "`pith serve` fetches it; until it is there words alone decide"),
+    }
 }
 
 fn first_line(path: &str) -> Option<String> {

@@ -143,7 +143,13 @@ pub(super) fn engine(
     let cpu = CpuConfig { max_rows: rows(cpu.max_rows), kv_type: settings.kv_type.into(), ..cpu };
     let gpu = GpuConfig::new();
     let gpu = GpuConfig { max_rows: rows(gpu.max_rows), kv_kind: settings.kv_type.into(), ..gpu };
-    let executor = executor::Settings { cpu, gpu, pool: Pool::new(settings.threads) };
+    let executor = executor::Settings {
+        cpu,
+        gpu,
+        pool: Pool::new(settings.threads),
+        // An embedder beside it, if any, is not waited for.
+        let_go: Box::new(|| ()),
+    };
     let executor = executor::load(settings.device, &file, executor).map_err(|error| {
         match executor::hint(&error) {
             Some(hint) => cannot(&error).hint(hint),
@@ -155,9 +161,10 @@ pub(super) fn engine(
     Ok((engine, file))
 }
 
-/// Loads the embedder called `name`, fetching it on first use.
+/// Loads the embedder called `name` on `device`, fetching it on first use.
 pub(super) fn embedder(
     name: &str,
+    device: DeviceChoice,
     isa: Option<&str>,
     threads: usize,
 ) -> Result<Embedding, Failure> {
@@ -166,7 +173,7 @@ pub(super) fn embedder(
         None => self::isa().map_err(Failure::usage)?,
     };
     let found = hub::resolve_embedder(name)?;
-    Embedding::load(found.name, &found.path, isa, Pool::new(threads))
+    Embedding::load(found.name, &found.path, device, isa, Pool::new(threads))
         .map_err(|error| Failure::new(format!("cannot load {}: {error}", found.path.display())))
 }
 

@@ -1,4 +1,4 @@
-//! `engine.device`: what a model is computed on.
+//! `engine.device`: what a model is computed on, and `context.embedder_device`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -71,6 +71,36 @@ impl From<DeviceChoice> for String {
     }
 }
 
+/// A choice of its own, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct OwnDevice(pub Option<DeviceChoice>);
+
+impl OwnDevice {
+    /// Its own, else `other`.
+    #[must_use]
+    pub fn or(self, other: DeviceChoice) -> DeviceChoice {
+        self.0.unwrap_or(other)
+    }
+}
+
+impl TryFrom<String> for OwnDevice {
+    type Error = UnknownDevice;
+
+    fn try_from(text: String) -> Result<Self, UnknownDevice> {
+        match text.as_str() {
+            "" => Ok(Self(None)),
+            text => Ok(Self(Some(text.parse()?))),
+        }
+    }
+}
+
+impl From<OwnDevice> for String {
+    fn from(OwnDevice(choice): OwnDevice) -> Self {
+        choice.map_or_else(Self::new, |choice| choice.to_string())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +118,17 @@ mod tests {
     }
 
     #[test]
+    fn a_choice_of_its_own_goes_before_another() {
+        for (text, chosen) in
+            [("", DeviceChoice::Cuda(3)), ("auto", DeviceChoice::Auto), ("cpu", DeviceChoice::Cpu)]
+        {
+            let own = OwnDevice::try_from(text.to_owned()).unwrap();
+            assert_eq!(own.or(DeviceChoice::Cuda(3)), chosen);
+            assert_eq!(String::from(own), text);
+        }
+    }
+
+    #[test]
     fn other_names_are_errors_that_say_so() {
         for text in ["", "gpu", "cuda", "cuda:", "cuda:+1", "cuda:-1", "cuda:64", "CPU", "cuda:1 "]
         {
@@ -95,6 +136,7 @@ mod tests {
             assert_eq!(error, UnknownDevice(text.to_owned()));
             assert!(error.to_string().contains("cuda:N"), "{error}");
         }
+        assert_eq!(OwnDevice::try_from("gpu".to_owned()), Err(UnknownDevice("gpu".to_owned())));
         let long = "x".repeat(1000).parse::<DeviceChoice>().unwrap_err();
         assert!(long.to_string().len() < 200);
     }

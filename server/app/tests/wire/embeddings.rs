@@ -179,6 +179,26 @@ async fn without_an_embedder_words_alone_decide() {
 }
 
 #[tokio::test]
+async fn a_card_that_is_not_there_leaves_the_embedder_to_the_cpu() {
+    let on = |device: &'static str| {
+        serve_with(move |config| {
+            with_tiny(config);
+            config.context.embedder_device = device.to_owned().try_into().unwrap();
+        })
+    };
+    // As many cards as a number may have, and more than a machine has.
+    let servers = [on("cpu").await, on("cuda:63").await];
+    let mut vectors = Vec::new();
+    for server in &servers {
+        let embedding = server.running.embedder().await.unwrap();
+        assert!(embedding.place().starts_with("cpu"), "{}", embedding.place());
+        vectors
+            .push(server.client().await.embed(embed(&["the cat sat"])).await.unwrap().embeddings);
+    }
+    assert_eq!(vectors[0], vectors[1]);
+}
+
+#[tokio::test]
 async fn a_key_is_needed_where_there_are_tenants() {
     let server = serve_with(|config| {
         with_tiny(config);

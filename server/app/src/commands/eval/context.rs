@@ -92,7 +92,7 @@ pub struct ContextArgs {
     /// Threads that compute; 0 is one per core allowed
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1024))]
     threads: u32,
-    /// What computes the reading model: auto (a graphics card if there is one), cpu or cuda:N
+    /// What computes the embedder and the reading model: auto (a graphics card if there is one), cpu or cuda:N
     #[arg(long, value_name = "DEVICE", default_value_t)]
     device: DeviceChoice,
     /// Instruction set of the embedder and the reading model: scalar, avx2, avx512 or amx (default: the fastest this machine has)
@@ -111,7 +111,10 @@ pub(super) fn run(args: &ContextArgs) -> Result<ExitCode, Failure> {
     Kind::of(&args.dataset, args.path.as_deref())?;
     let embedder = match args.embedder.as_str() {
         "" => None,
-        name => Some(local::embedder(name, args.isa.as_deref(), args.threads as usize)?),
+        name => {
+            let isa = args.isa.as_deref();
+            Some(local::embedder(name, args.device, isa, args.threads as usize)?)
+        }
     };
     measure(args, embedder.as_ref().map(|embedder| embedder as &dyn Embedder))
 }
