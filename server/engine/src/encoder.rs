@@ -92,7 +92,7 @@ pub struct Embedded {
 #[derive(Debug)]
 enum Machine {
     Cpu(CpuEncoder),
-    Gpu(GpuEncoder),
+    Gpu(Box<GpuEncoder>),
 }
 
 /// An encoder in memory. Calls from several threads take turns, batch by batch.
@@ -136,7 +136,7 @@ impl Encoder {
         let (major, minor) = gpu.capability();
         let identity = format!("{}:bf16:sm_{major}{minor}", file.fingerprint());
         let place = gpu.name().to_owned();
-        Ok(Self { file, machine: Machine::Gpu(gpu), pool, identity, place })
+        Ok(Self { file, machine: Machine::Gpu(Box::new(gpu)), pool, identity, place })
     }
 
     /// Changes whenever the same text would get another vector: files, precision and rounding, that of the CPU and of each kind
