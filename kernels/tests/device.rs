@@ -32,7 +32,7 @@ fn devices() -> [Device; 2] {
     static CARD: OnceLock<Option<Device>> = OnceLock::new();
     let card = CARD.get_or_init(|| {
         let name = std::env::var("PITH_TEST_DEVICE").ok()?;
-        let ordinal = name.strip_prefix("cuda:").unwrap().parse().unwrap();
+        let ordinal = name.trim_start_matches("cuda:").parse().unwrap();
         Some(cuda::device(ordinal).unwrap())
     });
     match card {

@@ -20,7 +20,7 @@ const DISTANCE: f32 = 3e-4;
 /// A device for tests.
 fn device() -> Device {
     match std::env::var("PITH_TEST_DEVICE").as_deref() {
-        Ok(ordinal) => cuda::device(ordinal.parse().unwrap()).unwrap(),
+        Ok(ordinal) => cuda::device(ordinal.trim_start_matches("cuda:").parse().unwrap()).unwrap(),
         Err(_) => Device::new(Arc::new(HostDevice::new(3, false))),
     }
 }

@@ -29,7 +29,7 @@ const TOLERANCE: f32 = 2.5e-1;
 /// A device for tests.
 fn device() -> Device {
     match std::env::var("PITH_TEST_DEVICE").as_deref() {
-        Ok(ordinal) => cuda::device(ordinal.parse().unwrap()).unwrap(),
+        Ok(ordinal) => cuda::device(ordinal.trim_start_matches("cuda:").parse().unwrap()).unwrap(),
         Err(_) => Device::new(Arc::new(HostDevice::new(3, false))),
     }
 }

@@ -75,7 +75,8 @@ fn minilm_agrees_with_transformers() {
 #[test]
 #[ignore = "needs a card, the number of which is in PITH_TEST_DEVICE"]
 fn a_card_agrees_with_transformers() {
-    let ordinal = std::env::var("PITH_TEST_DEVICE").unwrap().parse().unwrap();
+    let ordinal =
+        std::env::var("PITH_TEST_DEVICE").unwrap().trim_start_matches("cuda:").parse().unwrap();
     let card = Box::new(move || cuda::device(ordinal));
     let encoder = Encoder::load_on(open(), Pool::new(2), card).unwrap();
     let cases = golden();

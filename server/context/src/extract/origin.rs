@@ -139,7 +139,8 @@ impl Origins {
                     let text_len = reader.number()?;
                     original = reader.step(original)?;
                     let original_len = reader.number()?;
-                    (narrow(start + text_len)?, narrow(original + original_len)?);
+                    narrow(start.saturating_add(text_len))?;
+                    narrow(original.saturating_add(original_len))?;
                     runs.push(Run {
                         text: narrow(start)?,
                         text_len: narrow(text_len)?,
