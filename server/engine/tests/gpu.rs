@@ -15,7 +15,7 @@ use pith_engine::step::{
     AttentionBias, BlockCopy, MassSpec, Step, StepId, TokenSource, Want, Wanted,
 };
 use pith_kernels::device::host::HostDevice;
-use pith_kernels::device::{Device, DeviceError, cuda};
+use pith_kernels::device::{Device, DeviceError, DeviceVec, cuda};
 use pith_kernels::{Isa, Pool};
 use pith_model::ModelFile;
 
@@ -414,6 +414,25 @@ fn a_lost_device_is_told_and_comes_back() {
     let again = run(&mut executor, prompt(&golden, 2, &[Want::Sample(greedy())])).unwrap();
     assert_eq!(again.id, StepId(2));
     assert_eq!(token(&again.wanted), token(&sound));
+}
+
+#[test]
+fn a_device_that_others_use_by_now_comes_back_with_all_its_blocks() {
+    let golden = golden("llama3");
+    let file = Arc::new(ModelFile::open(&golden.model).unwrap());
+    let config = GpuConfig { block_size: BLOCK, max_rows: 64, ..GpuConfig::new() };
+    let first = Arc::new(HostDevice::new(2, false));
+    let second = Arc::new(HostDevice::new(2, false));
+    let mut devices = vec![Arc::clone(&second), Arc::clone(&first)];
+    let open = move || Ok(Device::new(devices.pop().unwrap() as _));
+    let mut executor = GpuExecutor::load(file, config, Pool::new(1), Box::new(open)).unwrap();
+    first.lose();
+    // Half of what was left to others.
+    let other = Device::new(second);
+    let _taken = DeviceVec::<u8>::new(&other, other.limits().memory_bytes / 40).unwrap();
+    executor.revive().unwrap();
+    let wanted = run(&mut executor, prompt(&golden, 1, &[Want::Sample(greedy())])).unwrap().wanted;
+    token(&wanted);
 }
 
 #[test]

@@ -439,12 +439,11 @@ impl Executor for GpuExecutor {
         self.loaded = None;
         let lost = |error: &dyn fmt::Display| ExecutorError::Lost(error.to_string());
         let device = (self.open)().map_err(|error| lost(&error))?;
-        let loaded = Loaded::new(&self.file, &self.config, &self.pool, device)
-            .map_err(|error| lost(&error))?;
-        // The scheduler was told how much there is; the same model on the same device has room for the same.
-        if loaded.kv.first().is_some_and(|kv| kv.blocks < self.capabilities.blocks) {
-            return Err(ExecutorError::Lost("it came back with less memory".to_owned()));
-        }
+        // The scheduler was told how much there is: as much is taken, whatever others have taken meanwhile.
+        let kv_bytes = Some(self.capabilities.kv_bytes);
+        let config = GpuConfig { kv_bytes, ..self.config.clone() };
+        let loaded =
+            Loaded::new(&self.file, &config, &self.pool, device).map_err(|error| lost(&error))?;
         self.loaded = Some(loaded);
         Ok(())
     }
