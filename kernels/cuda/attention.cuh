@@ -279,14 +279,21 @@ DEVICE void multiply_keys(float (&scores)[KEYS / 8][4], const Left<DIM>& queries
     }
 }
 
+// Weights of two blocks of eight keys as a left operand.
+DEVICE void pack_weights(u32 (&left)[4], const float (&first)[4], const float (&second)[4]) {
+    left[0] = pack_bf16(first[0], first[1]);
+    left[1] = pack_bf16(first[2], first[3]);
+    left[2] = pack_bf16(second[0], second[1]);
+    left[3] = pack_bf16(second[2], second[3]);
+}
+
 // sums += weights values.
 template <u32 DIM, u32 KEYS>
 DEVICE void add_values(float (&sums)[DIM / 8][4], const float (&weights)[KEYS / 8][4], const u8* values) {
     u32 lane = threadIdx.x % WARP, matrix = lane / 8;
     UNROLL for (u32 block = 0; block < KEYS / 8; block += 2) {
-        u32 left[4] = {pack_bf16(weights[block][0], weights[block][1]), pack_bf16(weights[block][2], weights[block][3]),
-                       pack_bf16(weights[block + 1][0], weights[block + 1][1]),
-                       pack_bf16(weights[block + 1][2], weights[block + 1][3])};
+        u32 left[4];
+        pack_weights(left, weights[block], weights[block + 1]);
         UNROLL for (u32 column = 0; column < DIM / 8; column += 2) {
             u32 four[4];
             u32 row = block * 8 + matrix % 2 * 8 + lane % 8;

@@ -282,6 +282,57 @@ void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     }
 }
 
+namespace {
+
+// Shared addresses count from here.
+uint8_t* shared_origin() { return block->shared - (uintptr_t)block->shared % 1024; }
+
+// The number a descriptor names at `across` and `deep` (what is summed over), by the canonical layouts of the 128-byte swizzle.
+float described(uint64_t descriptor, uint32_t across, uint32_t deep, bool transposed) {
+    if (descriptor >> 62 != 1) abort();
+    uint32_t start = (uint32_t)(descriptor & 0x3fff) << 4;
+    uint32_t leading = (uint32_t)(descriptor >> 16 & 0x3fff) << 4, stride = (uint32_t)(descriptor >> 32 & 0x3fff) << 4;
+    uint32_t offset = transposed
+        ? across / 64 * leading + deep / 8 * stride + deep % 8 * 128 + across % 64 * 2
+        : across / 8 * stride + across % 8 * 128 + deep * 2;
+    uint32_t address = start + offset;
+    address ^= (address >> 7 & 7) << 4;
+    uint16_t bits;
+    memcpy(&bits, shared_origin() + address, 2);
+    return float_of((uint32_t)bits << 16);
+}
+
+}  // namespace
+
+uint32_t shared_address(const void* at) { return (uint32_t)(static_cast<const uint8_t*>(at) - shared_origin()); }
+
+void group_mma(float (*d)[4], uint32_t blocks, const uint32_t* left, uint64_t a, uint64_t b, bool transposed, bool add) {
+    uint32_t mine[4] = {0, 0, 0, 0};
+    if (left != nullptr) memcpy(mine, left, sizeof mine);
+    const uint8_t* all = exchange(mine, sizeof mine);
+    uint32_t group = lane() / 4, pair = lane() % 4, warp = thread_index.x / 32 % 4;
+    float rows[2][16];
+    for (uint32_t k = 0; k < 16; k++) {
+        for (uint32_t high = 0; high < 2; high++) {
+            if (left == nullptr) {
+                rows[high][k] = described(a, warp * 16 + group + 8 * high, k, false);
+                continue;
+            }
+            uint32_t bits;
+            memcpy(&bits, all + 64 * (4 * group + k % 8 / 2) + 4 * (high + 2 * (k / 8)), 4);
+            rows[high][k] = float_of(k % 2 ? bits & 0xffff0000u : bits << 16);
+        }
+    }
+    for (uint32_t column = 0; column < blocks; column++) {
+        for (uint32_t part = 0; part < 4; part++) {
+            float sum = add ? d[column][part] : 0.0f;
+            uint32_t across = column * 8 + 2 * pair + part % 2;
+            for (uint32_t k = 0; k < 16; k++) sum += rows[part / 2][k] * described(b, across, k, transposed);
+            d[column][part] = sum;
+        }
+    }
+}
+
 float half_to_float(uint16_t half) {
     uint32_t sign = (uint32_t)(half & 0x8000) << 16, rest = half & 0x7fff;
     if (rest >= 0x7c00) return float_of(sign | 0x7f800000u | (rest & 0x3ff) << 13);

@@ -40,6 +40,13 @@ void copy_async_wait(int later);
 void load_matrices(uint32_t (&to)[4], const void* shared, bool transposed);
 void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 
+// Where in shared memory something lies, counted from a multiple of 1,024 bytes.
+uint32_t shared_address(const void* at);
+
+// Of a warp's share of a product of four warps: d (+)= a b^T, or a b if `transposed`. `left` is this lane's part of `a`, or null
+// and `a` is what a descriptor names; so is `b`, of 8 `blocks` rows (columns if `transposed`). Done at once.
+void group_mma(float (*d)[4], uint32_t blocks, const uint32_t* left, uint64_t a, uint64_t b, bool transposed, bool add);
+
 float half_to_float(uint16_t half);
 uint16_t float_to_half(float value);
 

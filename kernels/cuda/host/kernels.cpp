@@ -3,6 +3,8 @@
 #include "../device.cuh"
 #include "../logits.cuh"
 #include "../matrix.cuh"
+#include "../prefill.cuh"
+#include "../warpgroup.cuh"
 
 namespace attend_decode {
 #include "../attend_decode.cu"
@@ -10,6 +12,10 @@ namespace attend_decode {
 
 namespace attend_prefill {
 #include "../attend_prefill.cu"
+}
+
+namespace attend_prefill_sm90 {
+#include "../attend_prefill_sm90.cu"
 }
 
 namespace convert {

@@ -156,8 +156,7 @@ pub enum PrefillPath {
 }
 
 impl PrefillPath {
-    /// Whether the layer is computed by products of four warps: heads of 64 or 128 dimensions, keys in bfloat16, no softcap,
-    /// and no emphasis in the batch (which only the launch knows: tiles are the same).
+    /// Whether the layer is computed by products of four warps: heads of 64 or 128 dimensions, keys in bfloat16.
     pub(super) fn warpgroup(
         self,
         limits: &DeviceLimits,
@@ -167,7 +166,6 @@ impl PrefillPath {
         let group = shape.heads / shape.kv_heads.max(1);
         let takes = matches!(shape.head_dim, 64 | 128)
             && kind == DeviceKvKind::Bf16
-            && shape.softcap.is_none()
             && group <= WARPGROUP_ROWS;
         takes
             && match self {
@@ -185,7 +183,8 @@ pub(super) const MMA_ROWS: usize = 64;
 pub(super) const WARPGROUP_ROWS: usize = 128;
 
 /// Rows of the batch that make a tile of the prefill path: what [`MetaLayout::tile_rows`](super::MetaLayout::tile_rows) is to
-/// be for this layer. Smaller tiles are computed as well, larger ones are refused.
+/// be for this layer. Smaller tiles are computed as well; of larger ones the
+/// rows beyond are left out.
 pub fn prefill_rows(
     limits: &DeviceLimits,
     shape: &AttentionShape,

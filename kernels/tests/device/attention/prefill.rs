@@ -65,7 +65,7 @@ fn hold(layer: &Layer, sequences: &[Sequence], path: PrefillPath, cut: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(8))]
 
     #[test]
     fn rows_are_what_the_sums_say_alone_and_in_chunks(
@@ -75,10 +75,24 @@ proptest! {
     ) {
         hold(&layer, &sequences, PrefillPath::Mma, cut);
     }
+
+    /// Products of four warps, which the host does by what their descriptors say.
+    #[test]
+    fn products_of_four_warps_make_the_same_of_them(
+        layer in any_layer(),
+        sequences in prop::collection::vec(any_sequence(300, 70), 1..=2),
+        cut in 0usize..1000,
+        large in any::<bool>(),
+    ) {
+        let head_dim = if large { 128 } else { 64 };
+        let shape = AttentionShape { head_dim, ..layer.shape };
+        let layer = Layer { shape, kind: DeviceKvKind::Bf16, ..layer };
+        hold(&layer, &sequences, PrefillPath::Warpgroup, cut);
+    }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(30))]
 
     /// Guard pages end every allocation.
     #[test]
@@ -87,18 +101,19 @@ proptest! {
         tables in prop::collection::vec(prop_oneof![0u32..6, any::<u32>()], 7),
         biases in prop::collection::vec(any::<u32>(), 7),
         kind in prop::sample::select(vec![DeviceKvKind::Bf16, DeviceKvKind::F8]),
+        path in prop::sample::select(vec![PrefillPath::Mma, PrefillPath::Warpgroup]),
     ) {
         let [device, _] = devices();
-        let shape = AttentionShape { heads: 2, kv_heads: 1, head_dim: 16, scale: 0.2, window: Some(50), softcap: None };
+        let shape = AttentionShape { heads: 2, kv_heads: 1, head_dim: 64, scale: 0.2, window: Some(50), softcap: None };
         let layer = Layer { shape, kind, block_size: 16 };
         let sequence = Sequence { context: 40, rows: 1, bias: Vec::new(), seed: 3 };
         let (kv, _) = fill(&device, &layer, &[sequence]);
         let [tiles, tables, biases] = [tiles, tables, biases].map(|words| DeviceVec::from_slice(&device, &words).unwrap());
-        let queries = DeviceVec::from_slice(&device, &[0x3f80u16; 32 * 4]).unwrap();
-        let out = DeviceVec::zeroed(&device, 32 * 4).unwrap();
+        let queries = DeviceVec::from_slice(&device, &[0x3f80u16; 128 * 4]).unwrap();
+        let out = DeviceVec::zeroed(&device, 128 * 4).unwrap();
         attend_prefill(
             &device, &shape, &kv, queries.as_slice(), tiles.as_slice(), tables.as_slice(), biases.as_slice(),
-            PrefillPath::Mma, out.as_slice(),
+            path, out.as_slice(),
         ).unwrap();
     }
 }
