@@ -252,7 +252,7 @@ fn any_sequence(context: usize, rows: usize) -> impl Strategy<Value = Sequence> 
                 true => vec![
                     span(context / 7, context / 3, 1.5),
                     span(context / 3, context / 3 + 1, -2.0),
-                    span(context / 2, context + 5, 0.7),
+                    span((context / 2).max(context / 3 + 1), context + 5, 0.7),
                 ],
                 false => Vec::new(),
             };
