@@ -1,5 +1,8 @@
-//! Every kernel of the device against its oracle, on the host in the device's place: random shapes, guard pages,
-//! poisoned memory, threads in both orders.
+//! Every kernel of the device against its oracle: random shapes, guard pages, poisoned memory, threads in both orders.
+//!
+//! The host is in the device's place, or a card where `PITH_TEST_DEVICE` names one (`cuda:N`). Then nothing is poisoned and threads have the
+//! order they have; tests of the host's own strictness are passed over, and say so. `PITH_TEST_CASES` bounds the random cases of
+//! a test, for tools that slow everything down.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
@@ -21,24 +24,56 @@ mod device {
     mod score;
 }
 
+use std::cell::OnceCell;
+use std::env;
 use std::fmt::Debug;
+use std::io::{self, Write as _};
 use std::sync::OnceLock;
 
 use pith_kernels::device::{Device, cuda, host};
+use proptest::prelude::ProptestConfig;
 
-/// A device whose threads run forwards and one whose run backwards; with `PITH_TEST_DEVICE=cuda:N` the card of that number,
-/// twice, so that what holds on the host is held to on the card too.
+/// The number of the card that is tested, if one is.
+fn ordinal() -> Option<u32> {
+    let text = env::var("PITH_TEST_DEVICE").ok()?;
+    let number = text.trim_start_matches("cuda:").parse();
+    Some(number.expect("PITH_TEST_DEVICE is cuda:N, a card"))
+}
+
+/// The card that is tested, if one is. Each test has a queue of its own, so that none records or times what others do.
+fn card() -> Option<Device> {
+    /// Keeps the card's context for all tests.
+    static FIRST: OnceLock<Device> = OnceLock::new();
+    thread_local! {
+        static CARD: OnceCell<Device> = const { OnceCell::new() };
+    }
+    let open = |ordinal| cuda::device(ordinal).unwrap();
+    let ordinal = ordinal()?;
+    FIRST.get_or_init(|| open(ordinal));
+    Some(CARD.with(|card| card.get_or_init(|| open(ordinal)).clone()))
+}
+
+/// A device whose threads run forwards and one whose run backwards; or the card, twice.
 fn devices() -> [Device; 2] {
-    static CARD: OnceLock<Option<Device>> = OnceLock::new();
-    let card = CARD.get_or_init(|| {
-        let name = std::env::var("PITH_TEST_DEVICE").ok()?;
-        let ordinal = name.trim_start_matches("cuda:").parse().unwrap();
-        Some(cuda::device(ordinal).unwrap())
-    });
-    match card {
-        Some(card) => [card.clone(), card.clone()],
+    match card() {
+        Some(card) => [card.clone(), card],
         None => [host::device(3), host::backwards_device(3)],
     }
+}
+
+/// Whether a test of `what` the host alone does is to be passed over, which is told past the capture of output.
+fn passed_over(what: &str) -> bool {
+    let on_card = ordinal().is_some();
+    if on_card {
+        writeln!(io::stderr(), "passed over on a card: {what}").unwrap();
+    }
+    on_card
+}
+
+/// Random cases of a test: `usual`, or as many as `PITH_TEST_CASES` allows.
+fn cases(usual: u32) -> ProptestConfig {
+    let most = env::var("PITH_TEST_CASES").ok().map(|text| text.parse().unwrap());
+    ProptestConfig::with_cases(usual.min(most.unwrap_or(u32::MAX)))
 }
 
 /// What `run` makes of a device whose threads run forwards, and of one whose run backwards: the same.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use crate::{bits, on_both};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(crate::cases(40))]
 
     #[test]
     fn numbers_keep_what_fits(

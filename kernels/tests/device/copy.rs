@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use crate::devices;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(crate::cases(40))]
 
     #[test]
     fn blocks_named_are_copied(

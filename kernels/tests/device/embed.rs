@@ -22,7 +22,7 @@ fn tokens_drawn_before_are_looked_up() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(30))]
+    #![proptest_config(crate::cases(30))]
 
     #[test]
     fn rows_are_those_of_their_tokens(

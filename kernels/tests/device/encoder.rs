@@ -29,7 +29,7 @@ fn attend(device: &Device, shape: BidirectionalShape, qkv: &[u16], lengths: &[us
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(crate::cases(24))]
 
     #[test]
     fn texts_attend_to_themselves(

@@ -19,7 +19,7 @@ fn exact(activation: Activation, x: f64) -> f64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(crate::cases(40))]
 
     #[test]
     fn gates_let_through(

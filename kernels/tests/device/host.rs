@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use pith_kernels::device::copy::copy_blocks;
-use pith_kernels::device::host::{self, HostDevice};
+use pith_kernels::device::host::HostDevice;
 use pith_kernels::device::{Device, DeviceError, DeviceVec, Graph};
 
-use crate::devices;
+use crate::{devices, passed_over};
 
 #[test]
 fn fresh_memory_is_poisoned() {
-    let device = host::device(3);
+    if passed_over("fresh memory holds NaN") {
+        return;
+    }
+    let [device, _] = devices();
     let fresh = DeviceVec::<f32>::new(&device, 5).unwrap();
     assert!(fresh.as_slice().to_vec().unwrap().iter().all(|value| value.is_nan()));
 }
@@ -45,6 +48,9 @@ fn a_recording_takes_no_upload() {
 
 #[test]
 fn a_lost_device_says_so() {
+    if passed_over("a device is lost on demand") {
+        return;
+    }
     let driver = Arc::new(HostDevice::new(2, false));
     let device = Device::new(Arc::clone(&driver) as _);
     let values = DeviceVec::from_slice(&device, &[1u32, 2]).unwrap();

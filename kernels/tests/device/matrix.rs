@@ -104,7 +104,7 @@ fn embedded(device: &Device, table: &DeviceMatrix, tokens: &[u32], scale: f32) -
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20))]
+    #![proptest_config(crate::cases(20))]
 
     /// Every weight of every format is there: exactly where its scale is one number of the file, within 2^-11 of scale and
     /// offset where it is a product, and to bfloat16's 2^-8 where it was a float.

@@ -21,7 +21,7 @@ fn normalised(row: &[f32], eps: f64) -> Vec<f64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(30))]
+    #![proptest_config(crate::cases(30))]
 
     #[test]
     fn rows_gathered_are_normalised(

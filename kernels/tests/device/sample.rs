@@ -214,7 +214,7 @@ fn cases() -> impl Strategy<Value = (usize, Vec<Option<Spec>>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(crate::cases(48))]
 
     #[test]
     fn tokens_are_those_of_the_reference(

@@ -24,7 +24,7 @@ fn scored(logits: &[f32], vocab: usize, shift: usize, targets: &[u32], rows: &[u
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(25))]
+    #![proptest_config(crate::cases(25))]
 
     #[test]
     fn likelihoods_are_those_of_softmax(

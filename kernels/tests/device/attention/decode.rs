@@ -1,12 +1,9 @@
 //! Single rows over long contexts.
 
-use std::sync::Arc;
-
 use pith_kernels::attention::AttentionShape;
 use pith_kernels::device::attention::{DecodePlan, MetaLayout, MetaRanges, attend_decode};
-use pith_kernels::device::host::HostDevice;
 use pith_kernels::device::kv::{DeviceKv, DeviceKvKind};
-use pith_kernels::device::{Device, DeviceVec, Driver as _};
+use pith_kernels::device::{Device, DeviceError, DeviceVec, Graph};
 use proptest::prelude::*;
 
 use super::{Layer, Sequence, any_layer, any_sequence, expect_rows, fill, metas, queries, upload};
@@ -88,7 +85,7 @@ fn attended(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(crate::cases(40))]
 
     #[test]
     fn rows_are_what_the_sums_say_alone_and_in_company(
@@ -135,8 +132,7 @@ fn contexts_beyond_the_most_splits_have_longer_ones() {
 
 #[test]
 fn a_recording_follows_contexts_that_grow() {
-    let driver = Arc::new(HostDevice::new(2, false));
-    let device = Device::new(Arc::clone(&driver) as _);
+    let [device, _] = devices();
     let shape = AttentionShape {
         heads: 4,
         kv_heads: 2,
@@ -151,22 +147,22 @@ fn a_recording_follows_contexts_that_grow() {
     // Recorded for both sequences, replayed for the one, then for both.
     let both = Batch::new(&device, &layer, &grown, &stored, 0);
     let one = Batch::new(&device, &layer, &grown[1..], &stored[1..], 1);
-    driver.begin_recording().unwrap();
-    both.attend(&device, &shape, &kv);
-    let graph = driver.end_recording().unwrap();
+    let attend = || {
+        both.attend(&device, &shape, &kv);
+        Ok::<_, DeviceError>(())
+    };
+    let graph = Graph::record(&device, attend).unwrap();
     let (words_of_both, words_of_one) =
         (both.words.as_slice().to_vec().unwrap(), one.words.as_slice().to_vec().unwrap());
     let width = 4 * 64;
     both.words.slice(0..words_of_one.len()).upload(&words_of_one).unwrap();
     both.queries.as_slice().upload(&one.queries.as_slice().to_vec().unwrap()).unwrap();
-    // SAFETY: all it was recorded with is alive.
-    unsafe { driver.replay(graph) }.unwrap();
+    graph.replay().unwrap();
     let out = both.out.as_slice().to_vec().unwrap();
     expect_rows(&shape, &grown[1], &stored[1], &out[width..2 * width]);
     assert!(out[2 * width..].iter().all(|&bits| bits == 0));
     both.words.as_slice().upload(&words_of_both).unwrap();
-    // SAFETY: as above.
-    unsafe { driver.replay(graph) }.unwrap();
+    graph.replay().unwrap();
     let out = both.out.as_slice().to_vec().unwrap();
     // Its queries are those of the other, so it is held to what an eager call makes of them.
     both.attend(&device, &shape, &kv);
@@ -174,7 +170,7 @@ fn a_recording_follows_contexts_that_grow() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(crate::cases(60))]
 
     /// Guard pages end every allocation.
     #[test]

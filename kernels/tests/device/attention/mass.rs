@@ -10,7 +10,7 @@ use super::{any_layer, any_sequence, fill, queries, weights};
 use crate::devices;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(30))]
+    #![proptest_config(crate::cases(30))]
 
     #[test]
     fn masses_are_what_the_sums_say(

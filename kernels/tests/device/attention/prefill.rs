@@ -65,7 +65,7 @@ fn hold(layer: &Layer, sequences: &[Sequence], path: PrefillPath, cut: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(8))]
+    #![proptest_config(crate::cases(8))]
 
     #[test]
     fn rows_are_what_the_sums_say_alone_and_in_chunks(
@@ -92,7 +92,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(30))]
+    #![proptest_config(crate::cases(30))]
 
     /// Guard pages end every allocation.
     #[test]
