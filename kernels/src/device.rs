@@ -26,6 +26,7 @@ pub mod heads;
 pub mod host;
 pub mod kv;
 pub mod matrix;
+pub mod measure;
 pub mod norm;
 pub mod sample;
 pub mod score;

@@ -19,6 +19,7 @@ mod device {
     mod matrix;
     mod matrix_multiply;
     mod matrix_vendor;
+    mod measure;
     mod norm;
     mod sample;
     mod score;
