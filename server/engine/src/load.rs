@@ -8,7 +8,7 @@ use crate::request::Load;
 /// steps run, two of them may be of different steps.
 #[derive(Debug, Default)]
 pub(crate) struct LoadCells {
-    cells: [AtomicU64; 18],
+    cells: [AtomicU64; 19],
 }
 
 impl LoadCells {
@@ -33,6 +33,7 @@ impl LoadCells {
             load.accepted_draft_tokens,
             load.prefill_tokens_per_s.to_bits(),
             load.decode_step_seconds.to_bits(),
+            load.computed_seconds.to_bits(),
         ];
         for (cell, value) in self.cells.iter().zip(values) {
             cell.store(value, Ordering::Relaxed);
@@ -41,7 +42,7 @@ impl LoadCells {
 
     /// The load last published.
     pub(crate) fn read(&self) -> Load {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r] =
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s] =
             std::array::from_fn(|at| self.cells[at].load(Ordering::Relaxed));
         Load {
             waiting: a as usize,
@@ -62,6 +63,7 @@ impl LoadCells {
             accepted_draft_tokens: p,
             prefill_tokens_per_s: f64::from_bits(q),
             decode_step_seconds: f64::from_bits(r),
+            computed_seconds: f64::from_bits(s),
         }
     }
 }

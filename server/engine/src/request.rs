@@ -258,4 +258,6 @@ pub struct Load {
     pub prefill_tokens_per_s: f64,
     /// Measured seconds of a decode step; 0 until measured.
     pub decode_step_seconds: f64,
+    /// Seconds that the executor computed since start, by its own account.
+    pub computed_seconds: f64,
 }

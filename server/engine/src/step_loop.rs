@@ -101,6 +101,8 @@ pub(crate) struct StepLoop {
     checked: bool,
     /// Tokens handed out since start.
     generated_tokens: u64,
+    /// Seconds the executor computed since start.
+    computed_seconds: f64,
 }
 
 impl StepLoop {
@@ -126,6 +128,7 @@ impl StepLoop {
             lost: None,
             checked: false,
             generated_tokens: 0,
+            computed_seconds: 0.0,
         };
         step_loop.publish_load();
         step_loop
@@ -182,6 +185,7 @@ impl StepLoop {
             match self.executor.wait(ticket) {
                 Ok(outcome) => {
                     self.failures = 0;
+                    self.computed_seconds += outcome.seconds;
                     let progress = self.scheduler.complete(outcome);
                     self.hand_out(progress);
                 }
@@ -498,6 +502,7 @@ impl StepLoop {
             decode_step_seconds: pace
                 .decode_seconds(self.scheduler.running().max(1))
                 .unwrap_or(0.0),
+            computed_seconds: self.computed_seconds,
         });
     }
 }

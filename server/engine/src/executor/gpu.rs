@@ -207,7 +207,6 @@ impl Loaded {
         step: Step,
         last_asked: &[u32],
     ) -> Result<Queued, ExecutorError> {
-        let begun = self.device.mark()?;
         let asked = asked_rows(&step);
         if asked.len() > self.answers.most_asked() {
             return Err(ExecutorError::Unsupported("that many samples of one step's rows"));
@@ -229,6 +228,8 @@ impl Loaded {
         };
         let rows = packing.rows;
         let packed = Packed::new(&step, &packing)?;
+        // From here on the device works; what the host did before it would count where the queue is empty.
+        let begun = self.device.mark()?;
         self.send(&packed.words)?;
         let words = (&packed.layout, plans.as_slice(), rows);
         let coming = match recordable {

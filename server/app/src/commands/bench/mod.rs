@@ -6,6 +6,7 @@ use clap::Subcommand;
 
 use super::Failure;
 
+mod device;
 mod offline;
 mod process;
 mod run;
@@ -18,11 +19,14 @@ pub enum BenchCommand {
     Offline(offline::OfflineArgs),
     /// Latency and throughput of a server under load, over gRPC
     Serve(Box<serve::ServeArgs>),
+    /// What a card can do at most, and the share of it that each kernel reaches
+    Device(device::DeviceArgs),
 }
 
 pub(super) fn run(command: BenchCommand) -> Result<ExitCode, Failure> {
     match command {
         BenchCommand::Offline(args) => offline::run(&args),
         BenchCommand::Serve(args) => serve::run(&args),
+        BenchCommand::Device(args) => device::run(&args),
     }
 }

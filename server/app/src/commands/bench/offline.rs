@@ -89,6 +89,8 @@ struct Measured {
     ttft_ms_p99: f64,
     itl_ms_p50: Option<f64>,
     itl_ms_p99: Option<f64>,
+    /// Share of the run's time in which the executor computed; the rest went by between its steps.
+    busy_share: f64,
     /// Most memory the process ever held, this combination included.
     peak_rss_mib: Option<f64>,
     /// Tokens drafted over all runs, and those of them that were right.
@@ -168,7 +170,7 @@ impl Weights {
 }
 
 /// The shape of `--random-weights`.
-fn shape(name: &str) -> Result<Shape, String> {
+pub(super) fn shape(name: &str) -> Result<Shape, String> {
     Shape::named(name).ok_or_else(|| {
         format!("no shape of that name; there are {}", Shape::ALL.map(Shape::name).join(", "))
     })
@@ -218,6 +220,7 @@ fn measured(
         ttft_ms_p99: over(&|run| run.ttft_ms(0.99)),
         itl_ms_p50: some(over(&|run| run.itl_ms(0.5))),
         itl_ms_p99: some(over(&|run| run.itl_ms(0.99))),
+        busy_share: over(&Run::busy_share),
         peak_rss_mib: peak_rss_mib(),
         draft_tokens: runs.iter().map(|run| run.draft_tokens).sum(),
         accepted_draft_tokens: runs.iter().map(|run| run.accepted_draft_tokens).sum(),
@@ -241,7 +244,7 @@ fn print_head(
     )?;
     writeln!(
         out,
-        "{:>7} {:>7} {:>7} {:>10} {:>10} {:>10} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8}",
+        "{:>7} {:>7} {:>7} {:>10} {:>10} {:>10} {:>9} {:>9} {:>8} {:>8} {:>6} {:>8} {:>8}",
         "prompt",
         "output",
         "streams",
@@ -252,6 +255,7 @@ fn print_head(
         "TTFT p99",
         "ITL p50",
         "ITL p99",
+        "busy",
         "RSS MiB",
         "accepted"
     )?;
@@ -262,7 +266,7 @@ fn print_row(measured: &Measured) -> Result<(), Failure> {
     let ms = |value: f64| format!("{value:.0} ms");
     writeln!(
         io::stdout().lock(),
-        "{:>7} {:>7} {:>7} {:>10} {:>10} {:>10} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8}",
+        "{:>7} {:>7} {:>7} {:>10} {:>10} {:>10} {:>9} {:>9} {:>8} {:>8} {:>6} {:>8} {:>8}",
         measured.prompt_tokens,
         measured.output_tokens,
         measured.streams,
@@ -273,6 +277,7 @@ fn print_row(measured: &Measured) -> Result<(), Failure> {
         ms(measured.ttft_ms_p99),
         figure(measured.itl_ms_p50),
         figure(measured.itl_ms_p99),
+        format!("{:.0} %", 100.0 * measured.busy_share),
         measured.peak_rss_mib.map_or("-".to_owned(), |mib| format!("{mib:.0}")),
         accepted(measured),
     )?;

@@ -27,6 +27,8 @@ pub(super) struct Run {
     pub(super) draft_tokens: u64,
     /// Of those, accepted.
     pub(super) accepted_draft_tokens: u64,
+    /// Seconds that the executor computed, by its own account.
+    pub(super) computed_seconds: f64,
 }
 
 impl Run {
@@ -35,6 +37,7 @@ impl Run {
     pub(super) async fn measure(engine: &Engine, shape: Shape, salt: u64) -> Result<Self, Failure> {
         let vocab = engine.capabilities().vocab as u64;
         let mut running = JoinSet::new();
+        let before = engine.load().computed_seconds;
         let began = Instant::now();
         for stream in 0..shape.streams {
             let request = GenerateRequest {
@@ -69,6 +72,7 @@ impl Run {
             prompt_tokens: shape.prompt_tokens,
             draft_tokens: 0,
             accepted_draft_tokens: 0,
+            computed_seconds: 0.0,
         };
         while let Some(done) = running.join_next().await {
             let failed = |error| Failure::new(format!("a reader failed: {error}"));
@@ -77,6 +81,7 @@ impl Run {
             run.draft_tokens += u64::from(drafted);
             run.accepted_draft_tokens += u64::from(accepted);
         }
+        run.computed_seconds = engine.load().computed_seconds - before;
         Ok(run)
     }
 
@@ -114,6 +119,11 @@ impl Run {
         self.arrivals.iter().map(Vec::len).sum::<usize>() as f64 / self.seconds()
     }
 
+    /// Share of the run in which the executor computed; the rest went by between steps. The last step's time may be missing.
+    pub(super) fn busy_share(&self) -> f64 {
+        (self.computed_seconds / self.seconds()).min(1.0)
+    }
+
     /// Quantile of the time to a stream's first token, milliseconds.
     pub(super) fn ttft_ms(&self, q: f64) -> f64 {
         quantile(&self.firsts().collect::<Vec<_>>(), q) * 1e3
@@ -143,7 +153,13 @@ mod tests {
     use super::*;
 
     fn run(arrivals: Vec<Vec<f64>>) -> Run {
-        Run { arrivals, prompt_tokens: 10, draft_tokens: 0, accepted_draft_tokens: 0 }
+        Run {
+            arrivals,
+            prompt_tokens: 10,
+            draft_tokens: 0,
+            accepted_draft_tokens: 0,
+            computed_seconds: 4.0,
+        }
     }
 
     #[test]
@@ -155,6 +171,7 @@ mod tests {
         assert_eq!(run.output_tokens_per_s(), 8.0 / 5.0);
         assert_eq!((run.ttft_ms(0.5), run.ttft_ms(1.0)), (1500.0, 2000.0));
         assert_eq!(run.itl_ms(0.99), 1000.0);
+        assert_eq!(run.busy_share(), 4.0 / 5.0);
     }
 
     #[test]
