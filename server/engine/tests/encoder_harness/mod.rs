@@ -14,7 +14,10 @@ pub(crate) struct Case {
 }
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/encoder")
+    // Tests that were carried to another machine are told by the variable cargo sets too.
+    let crate_folder = std::env::var_os("CARGO_MANIFEST_DIR");
+    let crate_folder = crate_folder.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&crate_folder).join("tests/fixtures/encoder")
 }
 
 pub(crate) fn cases(name: &str) -> Vec<Case> {
