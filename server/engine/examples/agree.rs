@@ -6,6 +6,7 @@
 //!
 //! Leaves with 1 where a bound given is not kept, with 2 where nothing could be compared. `--device host` takes the host in a
 //! device's place: slow, for models of a few million weights.
+#![expect(clippy::print_stderr, reason = "errors of an example")]
 #![expect(clippy::unwrap_used, reason = "options are read with what to say about them")]
 
 use std::io::{self, Write as _};
@@ -273,7 +274,7 @@ fn main() -> ExitCode {
     let (options, compared, names) = match done {
         Ok(done) => done,
         Err(error) => {
-            writeln!(io::stderr(), "agree: {error}").unwrap();
+            eprintln!("agree: {error}");
             return ExitCode::from(2);
         }
     };

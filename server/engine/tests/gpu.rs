@@ -37,6 +37,7 @@ fn device() -> Device {
 }
 
 /// Whether a test of `what` the host alone does is to be passed over, which is told past the capture of output.
+#[expect(clippy::explicit_write, reason = "what is printed is captured")]
 fn passed_over(what: &str) -> bool {
     let on_card = std::env::var_os("PITH_TEST_DEVICE").is_some();
     if on_card {

@@ -11,12 +11,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use pith_kernels::Pool;
-use pith_kernels::device::attention::{DecodePlan, MetaLayout, PrefillPath};
-use pith_kernels::device::kv::{DeviceKv, DeviceKvKind};
+use pith_kernels::device::attention::PrefillPath;
+use pith_kernels::device::kv::DeviceKvKind;
 use pith_kernels::device::matrix::MatmulPath;
-use pith_kernels::device::{Device, DeviceError, DeviceVec, Mark};
+use pith_kernels::device::{Device, DeviceError};
 use pith_model::ModelFile;
-use pith_model::plan::{Layer, Plan};
 
 use super::check::{Limits, check, sampled_rows};
 use super::{Capabilities, Executor, ExecutorError, LoadError, Ticket};
@@ -25,19 +24,14 @@ use crate::step::{Outcome, Step, StepId};
 mod answers;
 mod forward;
 mod graphs;
+mod loaded;
 mod masses;
 mod pack;
 mod shapes;
 mod warm_up;
 mod weights;
 
-use answers::{Answers, Coming};
-use forward::{Forward, Words};
-use graphs::Graphs;
-use masses::Masses;
-use pack::{Asked, MOST_DECODE_ROWS, Packed, Packing, asked_rows, decode_reach, is_plain_decode};
-use shapes::{Reach, Shapes};
-use weights::Weights;
+use loaded::{Loaded, Queued, capabilities};
 
 /// How much of a device an executor takes. See [`GpuConfig::new`] for the usual values.
 #[derive(Debug, Clone)]
@@ -109,195 +103,6 @@ pub struct GpuExecutor {
     last_asked: Vec<u32>,
     /// A failure, and the last step it takes down with it.
     failure: Option<(StepId, ExecutorError)>,
-}
-
-/// What lies on the device.
-#[derive(Debug)]
-struct Loaded {
-    // Dropped before the memory they name.
-    graphs: Graphs,
-    weights: Weights,
-    kv: Vec<DeviceKv>,
-    forward: Forward,
-    answers: Answers,
-    shapes: Shapes,
-    words: DeviceVec<u32>,
-    device: Device,
-}
-
-/// A step on its way.
-#[derive(Debug)]
-struct Queued {
-    step: Step,
-    masses: Masses,
-    coming: Coming,
-    begun: Mark,
-    ended: Mark,
-}
-
-/// Words that a step's description has room for at first; more where sequences are long and many.
-const WORDS: usize = 1 << 20;
-/// Share of the device's memory left to others.
-const LEFT_SHARE: usize = 20;
-
-impl Loaded {
-    fn new(
-        file: &ModelFile,
-        config: &GpuConfig,
-        pool: &Pool,
-        device: Device,
-    ) -> Result<Self, LoadError> {
-        let weights = weights::read(&device, file, pool)?;
-        let shapes = Shapes::new(&weights.plan, device.limits(), config.kv_kind, config.prefill);
-        let decode = Reach {
-            rows: config.max_rows.min(MOST_DECODE_ROWS),
-            keys: longest(config, &weights.plan),
-        };
-        let paths = (config.matmul, config.prefill);
-        let forward = Forward::new(&device, &weights, config.max_rows, &shapes, decode, paths)?;
-        let answers = Answers::new(&device, &weights, config.max_rows)?;
-        let words = DeviceVec::new(&device, WORDS)?;
-        let graphs = Graphs::default();
-        let kv = Vec::new();
-        let mut loaded = Self { graphs, weights, kv, forward, answers, shapes, words, device };
-        let block_bytes = block_bytes(config, &loaded.weights.plan);
-        let kv_bytes = match config.kv_bytes {
-            Some(bytes) => bytes,
-            None => loaded.bytes_left(config)?,
-        };
-        // Slots are numbered by a u32, the largest of which means none.
-        let blocks = (kv_bytes / block_bytes).min((u32::MAX as usize) / config.block_size);
-        if blocks == 0 {
-            return Err(LoadError::NoRoom { kv_bytes, block_bytes });
-        }
-        loaded.kv = loaded.cache(config, blocks)?;
-        loaded.device.synchronize()?;
-        Ok(loaded)
-    }
-
-    /// A KV cache of `blocks` blocks.
-    fn cache(&self, config: &GpuConfig, blocks: usize) -> Result<Vec<DeviceKv>, DeviceError> {
-        let layer = |l: &Layer| {
-            let (kind, block) = (config.kv_kind, config.block_size);
-            DeviceKv::new(&self.device, kind, l.kv_heads, l.head_dim, block, blocks)
-        };
-        self.weights.plan.layers.iter().map(layer).collect()
-    }
-
-    /// Bytes that are free once the largest step has been computed, but for a share of all that others may need: kernels,
-    /// libraries and what they take for themselves are loaded by then.
-    fn bytes_left(&mut self, config: &GpuConfig) -> Result<usize, LoadError> {
-        let rows = config.max_rows.min(longest(config, &self.weights.plan));
-        self.kv = self.cache(config, rows.div_ceil(config.block_size))?;
-        for step in warm_up::steps(rows, config.block_size) {
-            let queued = self.queue(config, step, &[]).map_err(LoadError::WarmUp)?;
-            queued.coming.arrive(&queued.step, &queued.masses).map_err(LoadError::WarmUp)?;
-            self.device.seconds(queued.begun, queued.ended)?;
-        }
-        self.graphs = Graphs::default();
-        self.kv = Vec::new();
-        let left = self.device.limits().memory_bytes / LEFT_SHARE;
-        Ok(self.device.free_bytes()?.saturating_sub(left))
-    }
-
-    /// Queues all of `step`. `last_asked` are the rows the step before was asked for.
-    fn queue(
-        &mut self,
-        config: &GpuConfig,
-        step: Step,
-        last_asked: &[u32],
-    ) -> Result<Queued, ExecutorError> {
-        let asked = asked_rows(&step);
-        if asked.len() > self.answers.most_asked() {
-            return Err(ExecutorError::Unsupported("that many samples of one step's rows"));
-        }
-        let recordable = self.recordable(config, &step);
-        let reach = recordable.unwrap_or_else(|| decode_reach(&step));
-        let plans = self.shapes.plans(reach)?;
-        let packing = Packing {
-            last_asked,
-            asked: &asked,
-            rows: recordable.map_or(step.tokens.len(), |reach| reach.rows),
-            rows_at_once: self.answers.rows_at_once(),
-            attention: MetaLayout {
-                decode: &plans,
-                tile_rows: self.shapes.tile_rows,
-                bias_spans: 0,
-                block_size: config.block_size,
-            },
-        };
-        let rows = packing.rows;
-        let packed = Packed::new(&step, &packing)?;
-        // From here on the device works; what the host did before it would count where the queue is empty.
-        let begun = self.device.mark()?;
-        self.send(&packed.words)?;
-        let words = (&packed.layout, plans.as_slice(), rows);
-        let coming = match recordable {
-            Some(reach) => self.play(&step, words, reach, asked)?,
-            None => self.compute(&step, words, asked)?,
-        };
-        let ended = self.device.mark()?;
-        Ok(Queued { step, masses: packed.layout.masses, coming, begun, ended })
-    }
-
-    /// The bucket of a recorded pass that computes `step`, if there can be one.
-    fn recordable(&self, config: &GpuConfig, step: &Step) -> Option<Reach> {
-        if !config.graphs || !is_plain_decode(step) {
-            return None;
-        }
-        let reach = decode_reach(step);
-        let most = config.max_rows.min(self.answers.rows_at_once());
-        graphs::bucket(reach.rows, reach.keys, most)
-    }
-
-    /// Sends a step's words; recordings name where they lie, so these go when the words move.
-    fn send(&mut self, words: &[u32]) -> Result<(), DeviceError> {
-        if words.len() > self.words.len() {
-            self.graphs = Graphs::default();
-            self.words = DeviceVec::new(&self.device, words.len().next_power_of_two())?;
-        }
-        self.words.as_slice().first(words.len()).upload(words)
-    }
-
-    /// A plain decode step by its bucket's recording.
-    fn play(
-        &mut self,
-        step: &Step,
-        (layout, plans, rows): (&pack::Layout, &[DecodePlan], usize),
-        reach: Reach,
-        asked: Vec<Asked>,
-    ) -> Result<Coming, DeviceError> {
-        let Self { graphs, weights, kv, forward, answers, shapes, words, device } = self;
-        if !answers.send(device, step, &asked, rows)? {
-            *graphs = Graphs::default();
-        }
-        let words = Words { words: words.as_slice(), layout, plans, shapes, rows };
-        graphs.run(device, reach, || {
-            forward.run(weights, kv, words, answers.drawn(), None)?;
-            answers.decode(forward, weights, words)
-        })?;
-        answers.fetch(asked, rows)
-    }
-
-    /// Any step, launch by launch.
-    fn compute(
-        &mut self,
-        step: &Step,
-        (layout, plans, rows): (&pack::Layout, &[DecodePlan], usize),
-        asked: Vec<Asked>,
-    ) -> Result<Coming, DeviceError> {
-        let Self { weights, kv, forward, answers, shapes, words, device, .. } = self;
-        let words = Words { words: words.as_slice(), layout, plans, shapes, rows };
-        let copies = words.part(&layout.copies);
-        if !copies.is_empty() {
-            for kv in kv.iter() {
-                kv.copy_blocks(device, copies)?;
-            }
-        }
-        let room = layout.masses.room(device)?;
-        forward.run(weights, kv, words, answers.drawn(), room.as_ref())?;
-        answers.collect(forward, weights, step, words, asked, room)
-    }
 }
 
 impl GpuExecutor {
@@ -457,33 +262,4 @@ impl From<DeviceError> for ExecutorError {
             error => Self::Failed(error.to_string()),
         }
     }
-}
-
-fn capabilities(config: &GpuConfig, loaded: &Loaded) -> Capabilities {
-    let plan = &loaded.weights.plan;
-    let blocks = loaded.kv.first().map_or(0, |kv| kv.blocks);
-    Capabilities {
-        block_size: config.block_size,
-        blocks,
-        depth: config.depth,
-        max_rows: config.max_rows,
-        max_wants: config.max_rows,
-        vocab: plan.vocab,
-        max_context: longest(config, plan).min(blocks * config.block_size),
-        kv_bytes: blocks * block_bytes(config, plan),
-        kv_type: config.kv_kind.name(),
-        name: loaded.device.limits().name.clone(),
-    }
-}
-
-/// Most tokens of a sequence.
-fn longest(config: &GpuConfig, plan: &Plan) -> usize {
-    plan.context.min(config.max_context.unwrap_or(usize::MAX))
-}
-
-fn block_bytes(config: &GpuConfig, plan: &Plan) -> usize {
-    let of_layer = |l: &Layer| {
-        DeviceKv::bytes_per_block(config.kv_kind, l.kv_heads, l.head_dim, config.block_size)
-    };
-    plan.layers.iter().map(of_layer).sum::<usize>().max(1)
 }
