@@ -123,8 +123,7 @@ mod tests {
 
     #[test]
     fn it_comes_back_as_it_was() {
-        let page =
-            "<title>T</title><h2>Caf\u{e9} &amp; bar</h2><p>One  <b>two</b>.<ul><li>x<li>y</ul>";
+        let page = "<pre>x\n\n\n\n\n</pre>y<title>T</title><h2>Caf\u{e9} &amp; bar</h2><p>One  <b>two</b>.<ul><li>x<li>y</ul>";
         let latin: Vec<u8> = "caf\u{e9}".chars().map(|c| c as u8).collect();
         for (source, mime) in [
             (page.as_bytes(), "text/html"),
