@@ -70,12 +70,28 @@ fn wrong_usage_leaves_with_64() {
         &["bench", "serve", "--isa", "mmx"],
         &["bench", "serve", "--address", "http://[::1]:9", "--device", "cpu"],
         &["bench", "offline", "--device", "gpu"],
+        &["bench", "device", "--device", "cpu"],
+        &["bench", "device", "--shape", "llama"],
         &["serve", "--device", "cuda:x"],
         &["ask", "question", "file", "--endpoint", "http://[::1]:9", "--device", "cpu"],
     ] {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(64), "{arguments:?}: {}", stderr(&output));
         assert!(output.stdout.is_empty() && !output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn a_card_that_is_not_here_cannot_be_measured() {
+    for arguments in [
+        &["bench", "device", "--device", "cuda:63"][..],
+        &["bench", "offline", "--device", "cuda:63", "--random-weights", "tiny"],
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", stderr(&output));
+        let text = stderr(&output);
+        assert!(text.contains("no device") && text.contains("\nhint: "), "{text}");
+        assert!(output.stdout.is_empty());
     }
 }
 
