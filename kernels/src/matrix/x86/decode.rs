@@ -270,37 +270,22 @@ impl<F: Format> Unpacked<F> {
         Self { groups: scratch, format: PhantomData }
     }
 
+    /// Where a group begins, on a multiple of 64 bytes if the scratch does.
+    #[inline]
+    pub(super) fn at(&self, group: usize) -> *const u8 {
+        self.groups.wrapping_add(group * Self::BYTES)
+    }
+
     /// Where the scales and the minima, if any, of a group begin: sixteen floats.
     #[inline]
     pub(super) fn scales_at(&self, group: usize) -> [*const f32; 2] {
-        let at = self.groups.wrapping_add(group * Self::BYTES);
+        let at = self.at(group);
         [at.cast(), at.wrapping_add(Self::SCALES).cast()]
     }
 
     /// Where the codes of a group begin: words, each the codes of four columns.
     #[inline]
     pub(super) fn codes_at(&self, group: usize) -> *const u8 {
-        self.groups.wrapping_add(group * Self::BYTES + Self::HEAD)
-    }
-}
-
-impl<F: Format> Source for Unpacked<F> {
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn scales(&self, group: usize) -> Scales {
-        // SAFETY: the group was unpacked there.
-        unsafe {
-            let [d, min] = self.scales_at(group);
-            let load = |at: *const f32| [_mm256_loadu_ps(at), _mm256_loadu_ps(at.add(8))];
-            let min = if F::SHAPE.min { load(min) } else { [_mm256_setzero_ps(); 2] };
-            Scales { d: load(d), min }
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn codes(&self, group: usize, word: usize, half: usize) -> __m256i {
-        // SAFETY: as above.
-        unsafe { _mm256_loadu_si256(self.codes_at(group).add(word * WORD + 32 * half).cast()) }
+        self.at(group).wrapping_add(Self::HEAD)
     }
 }

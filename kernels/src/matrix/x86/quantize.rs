@@ -18,7 +18,7 @@ const SMALL: usize = 16 * 1024;
 /// Rows of a tile.
 const TILE: usize = crate::amx::ROWS;
 
-/// Rows of arbitrary codes past the last: a tile is always loaded whole.
+/// Rows of arbitrary content past the last: a tile is always loaded whole.
 const PADDING: usize = TILE - 1;
 
 /// What a product needs to know of 32 codes.
@@ -58,7 +58,7 @@ impl Quantized {
         self.tile_scales.resize(tiles, [0.0; 2 * TILE]);
         let tile_scales = Shards::new(self.tile_scales.as_flattened_mut());
         self.codes.resize(x.len() + PADDING * cols, 0);
-        self.groups.resize(x.len() / GROUP, Group::default());
+        self.groups.resize((x.len() + PADDING * cols) / GROUP, Group::default());
         let (codes, groups) = (Shards::new(&mut self.codes), Shards::new(&mut self.groups));
         let height = SMALL.div_ceil(cols);
         pool.run(rows.div_ceil(height), |task| {
@@ -86,7 +86,7 @@ impl Quantized {
     pub(super) fn rows(&self, rows: std::ops::Range<usize>, cols: usize) -> Rows<'_> {
         Rows {
             codes: &self.codes[rows.start * cols..(rows.end + PADDING) * cols],
-            groups: &self.groups[rows.start * cols / GROUP..rows.end * cols / GROUP],
+            groups: &self.groups[rows.start * cols / GROUP..(rows.end + PADDING) * cols / GROUP],
             cols,
             tile_scales: &self.tile_scales,
             first: rows.start,
@@ -111,7 +111,7 @@ impl Rows<'_> {
         self.codes.len() / self.cols - PADDING
     }
 
-    /// Codes and groups of row `row` from column `start` on, a multiple of 32. [`PADDING`] rows of codes are
+    /// Codes and groups of row `row` from column `start` on, a multiple of 32. [`PADDING`] rows are
     /// readable after the last.
     pub(super) fn row(&self, row: usize, start: usize) -> (*const i8, *const Group) {
         let at = row * self.cols + start;

@@ -1,13 +1,18 @@
 //! AVX2: codes of eight rows by four columns fill a register (`panel`), the same four activations are broadcast
 //! beside it, and one instruction multiplies and adds pairs.
 
+#[rustfmt::skip]
+mod group;
+
 use std::arch::x86_64::{
     __m256, __m256i, _mm_cvtsi32_si128, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32,
-    _mm256_cvtepi32_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_madd_epi16, _mm256_maddubs_epi16,
-    _mm256_mul_ps, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
-    _mm256_setzero_si256, _mm256_sign_epi8, _mm256_sll_epi32, _mm256_storeu_ps, _mm256_sub_epi32,
+    _mm256_cvtepi32_ps, _mm256_fmadd_ps, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps,
+    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256,
+    _mm256_sign_epi8, _mm256_sll_epi32, _mm256_storeu_ps, _mm256_sub_epi32,
 };
 use std::ops::Range;
+
+use group::{Place, Sums};
 
 use super::{Kernel, Product};
 use crate::eight_bit::GROUP;
@@ -16,18 +21,18 @@ use crate::matrix::x86::Part;
 use crate::matrix::x86::decode::{Form, Format, Packed, Source};
 use crate::matrix::x86::quantize::{Group, Rows};
 
-/// Rows of `x` multiplied at once: their sums, integer and float, fill the registers.
-const TALL: usize = 3;
+/// Rows of `x` multiplied at once where codes are unpacked in registers: their sums, integer and float, fill those.
+const FEW: usize = 3;
 
 /// Sums of `R` rows by `P` panels of sixteen.
-type Sums<const R: usize, const P: usize> = [[[__m256; 2]; P]; R];
+type FewSums<const R: usize, const P: usize> = [[[__m256; 2]; P]; R];
 
 /// See the module.
 pub(in crate::matrix::x86) struct Avx2;
 
 impl Kernel for Avx2 {
     const FORM: Form = Form::Stored;
-    const TALL: usize = TALL;
+    const TALL: usize = group::ROWS;
     type Held = ();
 
     unsafe fn hold(_group: usize) {}
@@ -45,13 +50,7 @@ impl Kernel for Avx2 {
         ldc: usize,
     ) {
         // SAFETY: the caller's promise.
-        unsafe {
-            match rows.len() {
-                1 => tile::<F, 1>(product, rows.start, c, ldc),
-                2 => tile::<F, 2>(product, rows.start, c, ldc),
-                _ => tile::<F, 3>(product, rows.start, c, ldc),
-            }
-        }
+        unsafe { tile::<F>(product, rows, c, ldc) };
     }
 }
 
@@ -62,7 +61,7 @@ impl Kernel for Avx2 {
 /// As [`Kernel::direct`].
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn direct<F: Format>(part: &Part<'_>, x: Rows<'_>) {
-    let height = x.len().div_ceil(x.len().div_ceil(TALL));
+    let height = x.len().div_ceil(x.len().div_ceil(FEW));
     let streams = [4, 2, 1][height - 1];
     for index in part.panels.clone().step_by(streams) {
         for first in (0..x.len()).step_by(height) {
@@ -94,9 +93,9 @@ unsafe fn packed<F: Format, const R: usize, const P: usize>(
     let sources: [_; P] =
         std::array::from_fn(|p| Packed::<F>::new(part.panel(index + p.min(count - 1)).0));
     let activations = std::array::from_fn(|r| x.row(first + r.min(rows - 1), 0));
-    let mut sums: Sums<R, P> = [[[_mm256_setzero_ps(); 2]; P]; R];
+    let mut sums: FewSums<R, P> = [[[_mm256_setzero_ps(); 2]; P]; R];
     // SAFETY: the panels and rows have these columns.
-    unsafe { multiply::<F, _, R, P>(&sources, &activations, part.cols, &mut sums) };
+    unsafe { multiply::<F, R, P>(&sources, &activations, part.cols, &mut sums) };
     for (r, sums) in sums[..rows].iter().enumerate() {
         for (p, sums) in sums[..count].iter().enumerate() {
             // SAFETY: row and panel belong to the part.
@@ -105,51 +104,61 @@ unsafe fn packed<F: Format, const R: usize, const P: usize>(
     }
 }
 
-/// `R` rows from `row` on.
+/// Up to [`group::ROWS`] rows. Rows past the last are computed and not written.
 ///
 /// # Safety
 /// As [`Kernel::tile`].
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn tile<F: Format, const R: usize>(
-    product: &Product<'_, F>,
-    row: usize,
-    c: *mut f32,
-    ldc: usize,
-) {
-    let mut activations = [product.x.row(row, product.start); R];
-    for (r, activations) in activations.iter_mut().enumerate() {
-        *activations = product.x.row(row + r, product.start);
-    }
-    let mut sums: Sums<R, 1> = [[[_mm256_setzero_ps(); 2]; 1]; R];
-    // SAFETY: the caller's promise.
+unsafe fn tile<F: Format>(product: &Product<'_, F>, rows: Range<usize>, c: *mut f32, ldc: usize) {
+    let (shape, x) = (F::SHAPE, product.x);
+    let (mut codes, mut groups) = x.row(rows.start, product.start);
+    let mut sums = Sums::ZERO;
+    // SAFETY: the caller's promise: the groups are in the source and, padded, in the rows.
     unsafe {
         if product.start > 0 {
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let c = c.add(r * ldc);
-                sums[0] = [_mm256_loadu_ps(c), _mm256_loadu_ps(c.add(8))];
+            for (r, sums) in sums.floats[..rows.len()].iter_mut().enumerate() {
+                c.add(r * ldc).copy_to_nonoverlapping(sums.as_mut_ptr(), HEIGHT);
             }
         }
-        multiply::<F, _, R, 1>(&[product.source], &activations, product.depth, &mut sums);
-        for (r, sums) in sums.iter().enumerate() {
-            let c = c.add(r * ldc);
-            _mm256_storeu_ps(c, sums[0][0]);
-            _mm256_storeu_ps(c.add(8), sums[0][1]);
+        for group in 0..product.depth / shape.group {
+            let place = Place {
+                weights: product.source.at(group),
+                x: codes,
+                x_stride: x.stride(),
+                groups,
+                group_stride: x.stride() / GROUP * size_of::<Group>(),
+            };
+            let last = (group + 1) * shape.group % GROUP == 0;
+            match (shape.bits, shape.min) {
+                (4, false) => group::four_zero(place, &mut sums),
+                (4, true) => group::four_min(place, &mut sums),
+                (5, false) => group::five_zero(place, &mut sums),
+                (5, true) => group::five_min(place, &mut sums),
+                (6, _) if last => group::six_last(place, &mut sums),
+                (6, _) => group::six_first(place, &mut sums),
+                _ => group::eight(place, &mut sums),
+            }
+            codes = codes.add(shape.group);
+            groups = groups.add(usize::from(last));
+        }
+        for (r, sums) in sums.floats[..rows.len()].iter().enumerate() {
+            c.add(r * ldc).copy_from_nonoverlapping(sums.as_ptr(), HEIGHT);
         }
     }
 }
 
-/// Adds `depth` columns' products to `sums`. One order of operations, whatever `R`, `P` and `S`: so a
-/// row has the same bits in any batch.
+/// Adds `depth` columns' products to `sums`. One order of operations, whatever `R` and `P`, and that of
+/// `group`: so a row has the same bits in any batch.
 ///
 /// # Safety
 /// The machine has AVX2, FMA and F16C; sources and activations have `depth` columns, whole groups.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn multiply<F: Format, S: Source, const R: usize, const P: usize>(
-    sources: &[S; P],
+unsafe fn multiply<F: Format, const R: usize, const P: usize>(
+    sources: &[Packed<F>; P],
     activations: &[(*const i8, *const Group); R],
     depth: usize,
-    sums: &mut Sums<R, P>,
+    sums: &mut FewSums<R, P>,
 ) {
     let shape = F::SHAPE;
     let pairs = if R == 1 { shape.group / 8 } else { std::hint::black_box(shape.group / 8) };
@@ -158,7 +167,7 @@ unsafe fn multiply<F: Format, S: Source, const R: usize, const P: usize>(
         for (p, source) in sources.iter().enumerate() {
             // SAFETY: the group lies in the source and in every row.
             unsafe {
-                let integers = integer_sums::<F, S, R>(source, activations, group, pairs);
+                let integers = integer_sums::<F, R>(source, activations, group, pairs);
                 let scales = source.scales(group);
                 for (r, &(_, groups)) in activations.iter().enumerate() {
                     let x = &*groups.add(column / GROUP);
@@ -201,8 +210,8 @@ fn times_zero<F: Format>(codes: i32) -> __m256i {
 /// As [`multiply`].
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn integer_sums<F: Format, S: Source, const R: usize>(
-    source: &S,
+unsafe fn integer_sums<F: Format, const R: usize>(
+    source: &Packed<F>,
     activations: &[(*const i8, *const Group); R],
     group: usize,
     pairs: usize,
