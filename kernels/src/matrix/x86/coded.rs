@@ -19,10 +19,6 @@ use super::decode::{Form, Format, Packed, Unpacked};
 use super::quantize::Rows;
 use crate::matrix::panel::HEIGHT;
 
-/// Rows of `x` from which a panel is unpacked first: below, unpacking it in registers for every
-/// few rows costs less than the trip through the cache.
-const SCRATCH_FROM: usize = 7;
-
 /// Columns unpacked at a time: with their scales at most 18 KiB of scratch, half of the first-level
 /// cache. A multiple of every superblock.
 const DEPTH: usize = 768;
@@ -37,6 +33,10 @@ const TALLEST: usize = crate::amx::ROWS;
 pub(super) trait Kernel {
     /// How it takes unpacked codes.
     const FORM: Form;
+
+    /// Most rows for which unpacking a panel in registers, for every few of them, costs less than the trip through the
+    /// cache.
+    const DIRECT: usize;
 
     /// Rows multiplied at once.
     const TALL: usize;
@@ -76,7 +76,7 @@ pub(super) trait Kernel {
 pub(super) unsafe fn part<F: Format, K: Kernel>(part: &Part<'_>, x: Rows<'_>) {
     // SAFETY: the caller's promise.
     unsafe {
-        if x.len() < SCRATCH_FROM {
+        if x.len() <= K::DIRECT {
             K::direct::<F>(part, x);
         } else {
             through_scratch::<F, K>(part, x);

@@ -25,6 +25,7 @@ pub(in crate::matrix::x86) struct Amx;
 
 impl Kernel for Amx {
     const FORM: Form = Form::Signed;
+    const DIRECT: usize = 6;
     const TALL: usize = ROWS;
     type Held = Tiles;
 

@@ -5,10 +5,11 @@
 mod group;
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm_cvtsi32_si128, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32,
-    _mm256_cvtepi32_ps, _mm256_fmadd_ps, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps,
-    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256,
-    _mm256_sign_epi8, _mm256_sll_epi32, _mm256_storeu_ps, _mm256_sub_epi32,
+    __m256, __m256i, _MM_HINT_T0, _mm_cvtsi32_si128, _mm_prefetch, _mm256_abs_epi8,
+    _mm256_add_epi16, _mm256_add_epi32, _mm256_cvtepi32_ps, _mm256_fmadd_ps, _mm256_madd_epi16,
+    _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps,
+    _mm256_setzero_ps, _mm256_setzero_si256, _mm256_sign_epi8, _mm256_sll_epi32, _mm256_storeu_ps,
+    _mm256_sub_epi32,
 };
 use std::ops::Range;
 
@@ -32,6 +33,7 @@ pub(in crate::matrix::x86) struct Avx2;
 
 impl Kernel for Avx2 {
     const FORM: Form = Form::Stored;
+    const DIRECT: usize = 4;
     const TALL: usize = group::ROWS;
     type Held = ();
 
@@ -115,6 +117,10 @@ unsafe fn tile<F: Format>(product: &Product<'_, F>, rows: Range<usize>, c: *mut 
     let mut sums = Sums::ZERO;
     // SAFETY: the caller's promise: the groups are in the source and, padded, in the rows.
     unsafe {
+        // Stores leave in order: one that waits for its line would hold up those of the sums behind it.
+        for r in 0..rows.len() {
+            _mm_prefetch::<_MM_HINT_T0>(c.wrapping_add(r * ldc).cast());
+        }
         if product.start > 0 {
             for (r, sums) in sums.floats[..rows.len()].iter_mut().enumerate() {
                 c.add(r * ldc).copy_to_nonoverlapping(sums.as_mut_ptr(), HEIGHT);

@@ -33,6 +33,7 @@ pub(in crate::matrix::x86) struct Avx512;
 
 impl Kernel for Avx512 {
     const FORM: Form = Form::Unsigned;
+    const DIRECT: usize = 6;
     const TALL: usize = TALL;
     type Held = ();
 
