@@ -62,6 +62,25 @@ pub struct SampleSpec {
 }
 
 impl SampleSpec {
+    /// The most likely token of logits as they are: nothing penalised, banned or biased, seed and draw 0.
+    #[must_use]
+    pub fn greedy() -> Self {
+        Self {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            seen: Arc::new([]),
+            banned: Arc::new([]),
+            logit_bias: Arc::new([]),
+            seed: 0,
+            draw: 0,
+        }
+    }
+
     /// Refuses what sampling has no meaning for. `vocab` is the number of logits.
     ///
     /// Ids beyond the vocabulary are allowed and ignored.
@@ -99,7 +118,7 @@ impl SampleSpec {
     }
 
     /// Temperatures this low would overflow the division and are greedy in all but name.
-    fn greedy(&self) -> bool {
+    fn is_greedy(&self) -> bool {
         self.temperature < 1e-5
     }
 }
@@ -204,7 +223,7 @@ fn choose(
 ) -> Result<u32, SampleError> {
     // Again, for the edits move the top and may leave nothing.
     let top = exponential::top(isa, logits)?;
-    if spec.greedy() {
+    if spec.is_greedy() {
         let first = logits.iter().position(|&logit| logit == top);
         return first.map(|id| id as u32).ok_or(SampleError::NotFinite);
     }

@@ -5,7 +5,9 @@ mod executor_harness;
 
 use std::sync::Arc;
 
-use executor_harness::{BLOCK, Golden, StepBuilder, goldens, literal, load, logits_of, run, table};
+use executor_harness::{
+    BLOCK, Golden, StepBuilder, goldens, greedy, literal, load, logits_of, run, table,
+};
 use pith_engine::executor::cpu::{CpuConfig, CpuExecutor, LoadError};
 use pith_engine::executor::{Executor, ExecutorError, Ticket};
 use pith_engine::sampling::SampleSpec;
@@ -22,23 +24,6 @@ fn llama() -> Golden {
 
 fn executor(golden: &Golden, settings: impl Fn(&mut CpuConfig)) -> CpuExecutor {
     load(&golden.model, Isa::detect(), settings)
-}
-
-fn greedy() -> SampleSpec {
-    SampleSpec {
-        temperature: 0.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        repetition_penalty: 1.0,
-        frequency_penalty: 0.0,
-        presence_penalty: 0.0,
-        seen: Arc::new([]),
-        banned: Arc::new([]),
-        logit_bias: Arc::new([]),
-        seed: 0,
-        draw: 0,
-    }
 }
 
 /// One step over all of `golden`, its last position wanting `wants`.
@@ -66,11 +51,11 @@ fn every_want_of_one_row_is_answered_from_the_same_logits() {
         Want::Sample(SampleSpec {
             banned: Arc::new([3]),
             logit_bias: Arc::new([(5, 1000.0)]),
-            ..greedy()
+            ..SampleSpec::greedy()
         }),
         Want::Embedding,
         Want::AttentionMass(MassSpec { layer: 0, heads: vec![0, 1], spans }),
-        Want::Sample(greedy()),
+        greedy(),
         Want::Logits,
         Want::Likelihood(vec![]),
     ];
@@ -125,7 +110,7 @@ fn a_token_in_flight_is_the_one_sampled_before() {
     let golden = llama();
     let ids = &golden.ids;
     let blocks = table(0, ids.len() + 8);
-    let sample = |_| vec![Want::Sample(greedy())];
+    let sample = |_| vec![greedy()];
     let next = |id: u64, at: usize, token: TokenSource| {
         StepBuilder::new(id).sequence(&[token], at, &blocks, sample).0
     };
@@ -136,7 +121,7 @@ fn a_token_in_flight_is_the_one_sampled_before() {
     // Step by step, every token known.
     let mut known = executor(&golden, |_| {});
     let mut expected = Vec::new();
-    let mut outcome = run(&mut known, prompt(&golden, 0, &[Want::Sample(greedy())])).unwrap();
+    let mut outcome = run(&mut known, prompt(&golden, 0, &[greedy()])).unwrap();
     for i in 0..4 {
         expected.push(token(&outcome.wanted));
         let step = next(i + 1, ids.len() + i as usize, TokenSource::Literal(expected[i as usize]));
@@ -145,7 +130,7 @@ fn a_token_in_flight_is_the_one_sampled_before() {
     // Planned a step ahead.
     let mut ahead = executor(&golden, |config| config.depth = 2);
     let row = ids.len() as u32 - 1;
-    let mut waiting = ahead.submit(prompt(&golden, 0, &[Want::Sample(greedy())])).unwrap();
+    let mut waiting = ahead.submit(prompt(&golden, 0, &[greedy()])).unwrap();
     let mut found = Vec::new();
     for i in 0..4 {
         let row = if i == 0 { row } else { 0 };
@@ -205,20 +190,20 @@ fn a_bias_of_one_changes_no_bit_and_another_does() {
 fn a_row_without_numbers_fails_alone() {
     let golden = llama();
     let mut executor = executor(&golden, |config| config.depth = 2);
-    let sound = run(&mut executor, prompt(&golden, 0, &[Want::Sample(greedy())])).unwrap().wanted;
+    let sound = run(&mut executor, prompt(&golden, 0, &[greedy()])).unwrap().wanted;
     // A context read from poisoned blocks yields NaN, which nothing can be sampled from.
     executor.poison_kv();
     let (poisoned, blocks) = (table(0, golden.ids.len()), table(1, golden.ids.len()));
     let end = golden.ids.len() - 1;
     let step = StepBuilder::new(1)
-        .sequence(&literal(&golden.ids[4..5]), 4, &poisoned, |_| vec![Want::Sample(greedy())])
+        .sequence(&literal(&golden.ids[4..5]), 4, &poisoned, |_| vec![greedy()])
         .sequence(&literal(&golden.ids), 0, &blocks, |p| match p == end {
-            true => vec![Want::Sample(greedy())],
+            true => vec![greedy()],
             false => vec![],
         });
     let behind = StepBuilder::new(2)
         .sequence(&[TokenSource::InFlight { row: 0 }], 5, &poisoned, |_| vec![])
-        .sequence(&literal(&golden.ids[..1]), 0, &blocks, |_| vec![Want::Sample(greedy())]);
+        .sequence(&literal(&golden.ids[..1]), 0, &blocks, |_| vec![greedy()]);
     let (step, behind) = (executor.submit(step.0).unwrap(), executor.submit(behind.0).unwrap());
     let wanted = executor.wait(step).unwrap().wanted;
     assert!(matches!(&wanted[0], Wanted::Failed(why) if why.contains("row 0")), "{wanted:?}");
@@ -289,13 +274,14 @@ fn contradictory_steps_are_refused_and_do_no_harm() {
         }),
         ("temperature", {
             Box::new(|s| {
-                s.wants[0].1 = Want::Sample(SampleSpec { temperature: f32::NAN, ..greedy() });
+                s.wants[0].1 =
+                    Want::Sample(SampleSpec { temperature: f32::NAN, ..SampleSpec::greedy() });
             })
         }),
         ("everything banned", {
             Box::new(move |s| {
                 let banned = (0..vocab as u32).collect();
-                s.wants[0].1 = Want::Sample(SampleSpec { banned, ..greedy() });
+                s.wants[0].1 = Want::Sample(SampleSpec { banned, ..SampleSpec::greedy() });
             })
         }),
         ("layer", Box::new(|s| s.wants[0].1 = mass(u32::MAX, vec![0], 0..1))),

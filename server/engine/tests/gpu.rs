@@ -8,7 +8,9 @@ mod executor_harness;
 use std::io::Write as _;
 use std::sync::Arc;
 
-use executor_harness::{Golden, StepBuilder, goldens, literal, load, logits_of, run, table_of};
+use executor_harness::{
+    Golden, StepBuilder, goldens, greedy, literal, load, logits_of, run, table_of,
+};
 use pith_engine::executor::gpu::{GpuConfig, GpuExecutor};
 use pith_engine::executor::{Executor as _, ExecutorError, LoadError};
 use pith_engine::sampling::SampleSpec;
@@ -175,23 +177,6 @@ fn eight_bit_keys_and_values_stay_near() {
     assert!(worst < 4.0 * TOLERANCE, "{worst}");
 }
 
-fn greedy() -> SampleSpec {
-    SampleSpec {
-        temperature: 0.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        repetition_penalty: 1.0,
-        frequency_penalty: 0.0,
-        presence_penalty: 0.0,
-        seen: Arc::new([]),
-        banned: Arc::new([]),
-        logit_bias: Arc::new([]),
-        seed: 1,
-        draw: 0,
-    }
-}
-
 fn warm(draw: u64) -> SampleSpec {
     SampleSpec {
         temperature: 0.9,
@@ -204,7 +189,7 @@ fn warm(draw: u64) -> SampleSpec {
         logit_bias: Arc::new([(4, 0.5)]),
         seed: 7,
         draw,
-        ..greedy()
+        ..SampleSpec::greedy()
     }
 }
 
@@ -337,8 +322,8 @@ fn every_want_is_answered_as_on_the_cpu() {
         Want::Logits,
         Want::AttentionMass(mass),
         Want::Embedding,
-        Want::Sample(greedy()),
-        Want::Sample(SampleSpec { banned: Arc::new([1, 2, 3]), ..greedy() }),
+        greedy(),
+        Want::Sample(SampleSpec { banned: Arc::new([1, 2, 3]), ..SampleSpec::greedy() }),
     ];
     let found = run(&mut gpu, prompt(&golden, 0, &wants)).unwrap().wanted;
     let expected = run(&mut cpu, prompt(&golden, 0, &wants)).unwrap().wanted;
@@ -393,7 +378,7 @@ fn copies_and_biases_reach_the_device() {
 fn a_row_without_numbers_fails_alone() {
     let golden = golden("llama3");
     let mut executor = executor(&golden, |_| {});
-    let sound = run(&mut executor, prompt(&golden, 0, &[Want::Sample(greedy())])).unwrap().wanted;
+    let sound = run(&mut executor, prompt(&golden, 0, &[greedy()])).unwrap().wanted;
     // Blocks that nobody wrote hold NaN on the host, and anything on a card.
     if passed_over("fresh blocks hold NaN") {
         return;
@@ -402,9 +387,9 @@ fn a_row_without_numbers_fails_alone() {
     let blocks = table_of(0, golden.ids.len(), BLOCK);
     let end = golden.ids.len() - 1;
     let step = StepBuilder::with_block(1, BLOCK)
-        .sequence(&literal(&golden.ids[4..5]), 4, &fresh, |_| vec![Want::Sample(greedy())])
+        .sequence(&literal(&golden.ids[4..5]), 4, &fresh, |_| vec![greedy()])
         .sequence(&literal(&golden.ids), 0, &blocks, |p| match p == end {
-            true => vec![Want::Sample(greedy())],
+            true => vec![greedy()],
             false => vec![],
         });
     let wanted = run(&mut executor, step.0).unwrap().wanted;
@@ -426,12 +411,12 @@ fn a_lost_device_is_told_and_comes_back() {
     let mut devices = vec![Arc::new(HostDevice::new(2, false)), Arc::clone(&first)];
     let open = move || Ok(Device::new(devices.pop().unwrap() as _));
     let mut executor = GpuExecutor::load(file, config, Pool::new(1), Box::new(open)).unwrap();
-    let sound = run(&mut executor, prompt(&golden, 0, &[Want::Sample(greedy())])).unwrap().wanted;
+    let sound = run(&mut executor, prompt(&golden, 0, &[greedy()])).unwrap().wanted;
     first.lose();
-    let lost = run(&mut executor, prompt(&golden, 1, &[Want::Sample(greedy())]));
+    let lost = run(&mut executor, prompt(&golden, 1, &[greedy()]));
     assert!(matches!(lost, Err(ExecutorError::Lost(_))), "{lost:?}");
     executor.revive().unwrap();
-    let again = run(&mut executor, prompt(&golden, 2, &[Want::Sample(greedy())])).unwrap();
+    let again = run(&mut executor, prompt(&golden, 2, &[greedy()])).unwrap();
     assert_eq!(again.id, StepId(2));
     assert_eq!(token(&again.wanted), token(&sound));
 }
@@ -454,7 +439,7 @@ fn a_device_that_others_use_by_now_comes_back_with_all_its_blocks() {
     let other = Device::new(second);
     let _taken = DeviceVec::<u8>::new(&other, other.limits().memory_bytes / 40).unwrap();
     executor.revive().unwrap();
-    let wanted = run(&mut executor, prompt(&golden, 1, &[Want::Sample(greedy())])).unwrap().wanted;
+    let wanted = run(&mut executor, prompt(&golden, 1, &[greedy()])).unwrap().wanted;
     token(&wanted);
 }
 
@@ -473,13 +458,13 @@ fn the_cache_takes_what_the_largest_step_leaves() {
     // The warm-up leaves nothing behind.
     let mut measured = executor;
     let mut plain = self::executor(&golden, |_| {});
-    let ask = |id| prompt(&golden, id, &[Want::Sample(greedy())]);
+    let ask = |id| prompt(&golden, id, &[greedy()]);
     let found = run(&mut measured, ask(0));
     // More rows than a step takes.
     assert!(matches!(found, Err(ExecutorError::Malformed(_))), "{found:?}");
     let short = |executor: &mut GpuExecutor| {
         let blocks = table_of(0, 20, BLOCK);
-        let want = |at| if at == 19 { vec![Want::Sample(greedy())] } else { vec![] };
+        let want = |at| if at == 19 { vec![greedy()] } else { vec![] };
         let step = StepBuilder::with_block(1, BLOCK)
             .sequence(&literal(&golden.ids[..20]), 0, &blocks, want)
             .0;

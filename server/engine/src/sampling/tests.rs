@@ -7,25 +7,8 @@ use proptest::prelude::*;
 use super::nucleus::{Cut, Scale};
 use super::*;
 
-fn greedy() -> SampleSpec {
-    SampleSpec {
-        temperature: 0.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        repetition_penalty: 1.0,
-        frequency_penalty: 0.0,
-        presence_penalty: 0.0,
-        seen: Arc::new([]),
-        banned: Arc::new([]),
-        logit_bias: Arc::new([]),
-        seed: 7,
-        draw: 0,
-    }
-}
-
 fn at(temperature: f32) -> SampleSpec {
-    SampleSpec { temperature, ..greedy() }
+    SampleSpec { temperature, seed: 7, ..SampleSpec::greedy() }
 }
 
 fn once(logits: &[f32], spec: &SampleSpec) -> Result<Drawn, SampleError> {
@@ -283,10 +266,10 @@ fn greedy_takes_the_lowest_id_of_equals() {
     for id in [97, 40, 41] {
         logits[id] = 5.0;
     }
-    assert_eq!(once(&logits, &greedy()).unwrap().id, 40);
-    let spec = SampleSpec { banned: Arc::new([40]), ..greedy() };
+    assert_eq!(once(&logits, &SampleSpec::greedy()).unwrap().id, 40);
+    let spec = SampleSpec { banned: Arc::new([40]), ..SampleSpec::greedy() };
     assert_eq!(once(&logits, &spec).unwrap().id, 41);
-    let spec = SampleSpec { logit_bias: Arc::new([(97, 0.5)]), ..greedy() };
+    let spec = SampleSpec { logit_bias: Arc::new([(97, 0.5)]), ..SampleSpec::greedy() };
     let drawn = once(&logits, &spec).unwrap();
     assert_eq!(drawn.id, 97);
     // The bias does not show in the log-probability.
@@ -297,7 +280,7 @@ fn greedy_takes_the_lowest_id_of_equals() {
 #[test]
 fn one_candidate_is_greedy() {
     let logits: Vec<f32> = (0..300).map(|i| ((i * 7919) % 300) as f32 * 0.01).collect();
-    let best = once(&logits, &greedy()).unwrap().id;
+    let best = once(&logits, &SampleSpec::greedy()).unwrap().id;
     for draw in 0..50 {
         for spec in [
             SampleSpec { top_k: 1, ..at(5.0) },
@@ -327,18 +310,18 @@ fn ties_at_the_cut_go_to_the_lower_ids() {
 
 #[test]
 fn nothing_left_and_not_finite_are_errors() {
-    let spec = SampleSpec { banned: Arc::new([0, 1, 2]), ..greedy() };
+    let spec = SampleSpec { banned: Arc::new([0, 1, 2]), ..SampleSpec::greedy() };
     assert_eq!(once(&[1.0, 2.0, 3.0], &spec), Err(SampleError::NothingLeft));
     let spec = SampleSpec { temperature: 1.0, top_k: 2, top_p: 0.5, ..spec };
     assert_eq!(once(&[1.0, 2.0, 3.0], &spec), Err(SampleError::NothingLeft));
     assert_eq!(spec.check(3), Err("every token is banned"));
     assert_eq!(spec.check(4), Ok(()));
-    assert_eq!(once(&[], &greedy()), Err(SampleError::NothingLeft));
+    assert_eq!(once(&[], &SampleSpec::greedy()), Err(SampleError::NothingLeft));
     for bad in [f32::NAN, f32::INFINITY] {
         for at_index in [0, 13, 16] {
             let mut logits = vec![0.0; 17];
             logits[at_index] = bad;
-            assert_eq!(once(&logits, &greedy()), Err(SampleError::NotFinite));
+            assert_eq!(once(&logits, &SampleSpec::greedy()), Err(SampleError::NotFinite));
             assert_eq!(once(&logits, &at(1.0)), Err(SampleError::NotFinite));
         }
     }
@@ -376,7 +359,7 @@ fn the_exponential_is_accurate() {
 
 #[test]
 fn specs_without_meaning_are_refused() {
-    assert_eq!(greedy().check(10), Ok(()));
+    assert_eq!(SampleSpec::greedy().check(10), Ok(()));
     for bad in [
         at(-1.0),
         at(f32::NAN),
@@ -396,7 +379,7 @@ fn every_instruction_set_draws_alike() {
     let row: Vec<f32> =
         (0..5003u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / 3e6).collect();
     let specs = [
-        greedy(),
+        SampleSpec::greedy(),
         at(0.7),
         SampleSpec { top_p: 0.9, ..at(1.3) },
         SampleSpec { top_k: 40, ..at(2.0) },

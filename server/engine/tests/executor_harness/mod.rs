@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use pith_engine::executor::cpu::{CpuConfig, CpuExecutor};
 use pith_engine::executor::{Executor, ExecutorError};
+use pith_engine::sampling::SampleSpec;
 use pith_engine::step::{Outcome, Step, StepId, StepSequence, TokenSource, Want, Wanted};
 use pith_kernels::{Isa, Pool};
 use pith_model::ModelFile;
@@ -152,6 +153,11 @@ impl StepBuilder {
 /// Known tokens.
 pub(crate) fn literal(ids: &[u32]) -> Vec<TokenSource> {
     ids.iter().map(|&id| TokenSource::Literal(id)).collect()
+}
+
+/// The most likely token.
+pub(crate) fn greedy() -> Want {
+    Want::Sample(SampleSpec::greedy())
 }
 
 /// Submits and waits.

@@ -230,17 +230,12 @@ pub(crate) fn echoes(
         }
         let spec = SampleSpec {
             temperature: sampling.temperature,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
             repetition_penalty: sampling.repetition_penalty,
-            frequency_penalty: 0.0,
-            presence_penalty: 0.0,
             seen: seen.into_iter().collect(),
             banned: if draw < min_tokens { held_back.into() } else { Arc::new([]) },
-            logit_bias: Arc::new([]),
             seed: sampling.seed.unwrap_or(0),
             draw: draw as u64,
+            ..SampleSpec::greedy()
         };
         context.push(echo_token(&context, &spec));
     }

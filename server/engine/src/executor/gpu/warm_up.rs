@@ -23,24 +23,7 @@ pub(super) fn steps(rows: usize, block_size: usize) -> [Step; 2] {
             bias: Arc::new([]),
         }],
         copies: Vec::new(),
-        wants: vec![((rows - first) as u32 - 1, Want::Sample(greedy()))],
+        wants: vec![((rows - first) as u32 - 1, Want::Sample(SampleSpec::greedy()))],
     };
     [step(0, 0), step(1, rows - 1)]
-}
-
-fn greedy() -> SampleSpec {
-    SampleSpec {
-        temperature: 0.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        repetition_penalty: 1.0,
-        frequency_penalty: 0.0,
-        presence_penalty: 0.0,
-        seen: Arc::new([]),
-        banned: Arc::new([]),
-        logit_bias: Arc::new([]),
-        seed: 0,
-        draw: 0,
-    }
 }
