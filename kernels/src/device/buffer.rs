@@ -38,7 +38,7 @@ fn bytes_of_mut<T: Plain>(values: &mut [T]) -> &mut [u8] {
     unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
 }
 
-/// Numbers in a device's memory, freed when dropped.
+/// Numbers in a device's memory, freed when dropped. None of them take none: their address is 0.
 pub struct DeviceVec<T> {
     device: Device,
     address: u64,
@@ -53,7 +53,10 @@ impl<T: Plain> DeviceVec<T> {
         if wanted > isize::MAX as usize {
             return Err(DeviceError::OutOfMemory { wanted });
         }
-        let address = device.driver().allocate(wanted.max(1))?;
+        let address = match wanted {
+            0 => 0,
+            _ => device.driver().allocate(wanted)?,
+        };
         Ok(Self { device: device.clone(), address, len, element: PhantomData })
     }
 
@@ -69,6 +72,18 @@ impl<T: Plain> DeviceVec<T> {
         let made = Self::new(device, values.len())?;
         made.as_slice().upload(values)?;
         Ok(made)
+    }
+
+    /// Makes room for `len` numbers where there is less; what was there is lost then. Room grows in powers of two, for it is
+    /// made anew seldom: giving memory back waits for the device, and beside a recording it is kept.
+    pub fn make_room(&mut self, len: usize) -> Result<(), DeviceError> {
+        if len > self.len {
+            let device = self.device.clone();
+            // The old goes first: both need not fit.
+            *self = Self::new(&device, 0)?;
+            *self = Self::new(&device, len.checked_next_power_of_two().unwrap_or(len))?;
+        }
+        Ok(())
     }
 
     /// All of it.
@@ -109,8 +124,10 @@ impl<T> DeviceVec<T> {
 
 impl<T> Drop for DeviceVec<T> {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this many bytes, and dropped once.
-        unsafe { self.device.free(self.address, self.bytes().max(1)) };
+        if self.len > 0 {
+            // SAFETY: allocated in `new` with this many bytes, and dropped once.
+            unsafe { self.device.free(self.address, self.bytes()) };
+        }
     }
 }
 
@@ -231,11 +248,11 @@ impl<T: Plain> DeviceSlice<'_, T> {
     pub fn copy_to(self, to: DeviceSlice<'_, T>) -> Result<(), DeviceError> {
         to.expect_len(self.len, "a copy")?;
         let bytes = (self.len * size_of::<T>()) as u64;
+        if bytes == 0 {
+            return Ok(());
+        }
         if self.address < to.address + bytes && to.address < self.address + bytes {
-            return match bytes {
-                0 => Ok(()),
-                _ => Err(DeviceError::Shape("a copy overlaps its source".to_owned())),
-            };
+            return Err(DeviceError::Shape("a copy overlaps its source".to_owned()));
         }
         // SAFETY: both lie within living allocations, apart from each other.
         unsafe { self.driver.copy(to.address, self.address, bytes as usize) }

@@ -67,6 +67,8 @@ pub struct HostDevice {
     next: AtomicU64,
     /// Bytes allocated.
     used: AtomicUsize,
+    /// See [`HostDevice::allocations`].
+    allocations: AtomicUsize,
     /// Set by [`HostDevice::lose`].
     lost: AtomicBool,
 }
@@ -88,8 +90,14 @@ impl HostDevice {
             state: Mutex::default(),
             next: AtomicU64::new(1),
             used: AtomicUsize::new(0),
+            allocations: AtomicUsize::new(0),
             lost: AtomicBool::new(false),
         }
+    }
+
+    /// How often memory was taken so far.
+    pub fn allocations(&self) -> usize {
+        self.allocations.load(Ordering::Relaxed)
     }
 
     /// From here on everything fails, as on a device that fell off its bus.
@@ -209,6 +217,7 @@ impl Driver for HostDevice {
         // SAFETY: `aligned(bytes)` bytes up to the guard. Large pools stay unmapped until they are used.
         unsafe { first.write_bytes(0xff, aligned(bytes).min(64 << 20)) };
         self.used.fetch_add(bytes, Ordering::Relaxed);
+        self.allocations.fetch_add(1, Ordering::Relaxed);
         Ok(first.expose_provenance() as u64)
     }
 

@@ -19,6 +19,32 @@ fn fresh_memory_is_poisoned() {
 }
 
 #[test]
+fn no_numbers_take_no_memory() {
+    let driver = Arc::new(HostDevice::new(2, false));
+    let device = Device::new(Arc::clone(&driver) as _);
+    let none = DeviceVec::<f32>::zeroed(&device, 0).unwrap();
+    none.as_slice().copy_to(none.as_slice()).unwrap();
+    assert_eq!((none.as_slice().to_vec().unwrap().len(), none.as_slice().address()), (0, 0));
+    drop(none);
+    assert_eq!(driver.allocations(), 0);
+}
+
+#[test]
+fn room_is_made_where_there_is_less() {
+    let driver = Arc::new(HostDevice::new(2, false));
+    let device = Device::new(Arc::clone(&driver) as _);
+    let all = device.free_bytes().unwrap();
+    let mut room = DeviceVec::<u32>::new(&device, 0).unwrap();
+    for (asked, there, taken) in [(0, 0, 0), (5, 8, 1), (8, 8, 1), (3, 8, 1), (9, 16, 2)] {
+        room.make_room(asked).unwrap();
+        assert_eq!((room.len(), driver.allocations()), (there, taken), "room for {asked}");
+    }
+    assert_eq!(device.free_bytes().unwrap(), all - room.bytes());
+    assert!(matches!(room.make_room(usize::MAX), Err(DeviceError::OutOfMemory { .. })));
+    assert!(room.is_empty());
+}
+
+#[test]
 fn a_recording_is_done_when_replayed() {
     let [device, _] = devices();
     let cache = DeviceVec::from_slice(&device, &[1u8; 32]).unwrap();

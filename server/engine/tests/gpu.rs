@@ -4,6 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod executor_harness;
+mod gpu {
+    mod memory;
+}
 
 use std::io::Write as _;
 use std::sync::Arc;

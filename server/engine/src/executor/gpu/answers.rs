@@ -19,7 +19,7 @@ const LOGIT_BYTES: usize = 256 << 20;
 /// Tokens whose logits are edited in one step, of all rows together, at first.
 const EDITS: usize = 1 << 16;
 
-/// Work space for answers, made once.
+/// Work space for answers, made once; what a step needs more of grows, and stays.
 #[derive(Debug)]
 pub(super) struct Answers {
     /// Hidden states after the final norm, `[rows at once, hidden]`.
@@ -29,9 +29,13 @@ pub(super) struct Answers {
     rows_at_once: usize,
     /// Tokens of a step's asked rows, then the bits of their ln-probabilities, then how each came out.
     drawn: DeviceVec<u32>,
+    /// Of the targets of a step.
+    likelihoods: DeviceVec<f32>,
     /// How rows are sampled, and the same on the device.
     settings: SampleRows,
     sampling: PackedSampling,
+    /// See [`Answers::moved`].
+    moved: bool,
 }
 
 /// Answers on their way to the host.
@@ -62,8 +66,10 @@ impl Answers {
             logits: DeviceVec::new(device, rows_at_once * vocab)?,
             rows_at_once,
             drawn: DeviceVec::zeroed(device, 3 * rows)?,
+            likelihoods: DeviceVec::new(device, 0)?,
             settings: SampleRows::default(),
             sampling: PackedSampling::new(device, rows_at_once, EDITS)?,
+            moved: false,
         })
     }
 
@@ -82,28 +88,31 @@ impl Answers {
         self.drawn.as_slice().first(self.most_asked())
     }
 
-    /// Sends how rows `asked` of `step` are sampled, beside others up to `rows` that nobody reads. `false` if more room was taken for
-    /// it: recordings name the old.
+    /// Whether what a recorded pass reads has moved since this was last asked, whatever kind of step it moved for.
+    pub(super) fn moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
+    }
+
+    /// Sends how rows `asked` of `step` are sampled, beside others up to `rows` that nobody reads.
     pub(super) fn send(
         &mut self,
         device: &Device,
         step: &Step,
         asked: &[Asked],
         rows: usize,
-    ) -> Result<bool, DeviceError> {
+    ) -> Result<(), DeviceError> {
         self.settings.begin(rows);
         for (place, asked) in asked.iter().enumerate() {
             if let Some(spec) = sample_of(step, asked) {
                 self.settings.set(place, &sample_row(spec));
             }
         }
-        let fits = self.sampling.fits(&self.settings);
-        if !fits {
+        if !self.sampling.fits(&self.settings) {
             let edits = self.settings.edits().next_power_of_two();
             self.sampling = PackedSampling::new(device, self.rows_at_once.max(rows), edits)?;
+            self.moved = true;
         }
-        self.sampling.upload(&self.settings)?;
-        Ok(fits)
+        self.sampling.upload(&self.settings)
     }
 
     /// Projects and samples all rows asked of a plain decode step, whose settings were sent.
@@ -132,13 +141,13 @@ impl Answers {
         step: &Step,
         words: Words<'_>,
         asked: Vec<Asked>,
-        room: Option<Room>,
+        room: &Room,
     ) -> Result<Coming, DeviceError> {
         let device = forward.device();
         let plan = &weights.plan;
         let (mut logits, mut hidden) = (Vec::new(), Vec::new());
         let targets = words.layout.targets.len();
-        let likelihoods = DeviceVec::<f32>::new(device, targets)?;
+        self.likelihoods.make_room(targets)?;
         let mut answered = 0;
         let asked_on_device = words.part(&words.layout.asked);
         for (chunk, some) in asked.chunks(self.rows_at_once).enumerate() {
@@ -154,7 +163,7 @@ impl Answers {
                     plan.vocab,
                     part(&words.layout.targets),
                     part(&words.layout.target_rows),
-                    likelihoods.slice(answered..until),
+                    self.likelihoods.slice(answered..until),
                 )?;
                 answered = until;
             }
@@ -184,9 +193,9 @@ impl Answers {
         };
         let likelihoods = match targets {
             0 => None,
-            _ => Some(likelihoods.as_slice().download()?),
+            _ => Some(self.likelihoods.slice(0..targets).download()?),
         };
-        let masses = room.map(|room| room.found().download()).transpose()?;
+        let masses = room.fetch(&words.layout.masses)?;
         Ok(Coming { asked, drawn, likelihoods, logits, hidden, masses })
     }
 

@@ -110,7 +110,7 @@ impl Forward {
         })
     }
 
-    /// Computes the rows, writes their KV and finds their attention masses in `room`. `drawn` holds the tokens of the step before.
+    /// Computes the rows, writes their KV and finds their attention masses in `room`, which was made for them. `drawn` holds the tokens of the step before.
     /// Leaves the residual stream after the last layer in [`Forward::stream`].
     pub(super) fn run(
         &self,
@@ -118,7 +118,7 @@ impl Forward {
         kv: &[DeviceKv],
         words: Words<'_>,
         drawn: DeviceSlice<'_, u32>,
-        room: Option<&Room>,
+        room: &Room,
     ) -> Result<(), DeviceError> {
         let (device, plan, rows) = (&self.device, &weights.plan, words.rows);
         let tokens = self.tokens.as_slice().first(rows);
@@ -129,11 +129,9 @@ impl Forward {
         for (index, (layer, layer_weights)) in plan.layers.iter().zip(&weights.layers).enumerate() {
             let kv = &kv[index];
             self.project_qkv(plan, layer, layer_weights, kv, words)?;
-            if let Some(room) = room {
-                let queries = self.queries.as_slice().first(rows * query_width(layer));
-                let (masses, shape) = (&words.layout.masses, words.shapes.of(index));
-                masses.weigh(device, index, shape, kv, queries, words.words, room)?;
-            }
+            let queries = self.queries.as_slice().first(rows * query_width(layer));
+            let (masses, shape) = (&words.layout.masses, words.shapes.of(index));
+            masses.weigh(device, index, shape, kv, queries, words.words, room)?;
             self.attend(layer, index, kv, words)?;
             self.add_attention(plan, layer, layer_weights, rows)?;
             self.feed_forward(plan, layer, layer_weights, rows)?;

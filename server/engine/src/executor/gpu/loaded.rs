@@ -11,7 +11,7 @@ use super::GpuConfig;
 use super::answers::{Answers, Coming};
 use super::forward::{Forward, Words};
 use super::graphs::{self, Graphs};
-use super::masses::Masses;
+use super::masses::{Masses, Room};
 use super::pack::{
     self, Asked, MOST_DECODE_ROWS, Packed, Packing, asked_rows, decode_reach, is_plain_decode,
 };
@@ -30,6 +30,7 @@ pub(super) struct Loaded {
     pub(super) kv: Vec<DeviceKv>,
     pub(super) forward: Forward,
     pub(super) answers: Answers,
+    pub(super) room: Room,
     pub(super) shapes: Shapes,
     pub(super) words: DeviceVec<u32>,
     pub(super) device: Device,
@@ -67,10 +68,12 @@ impl Loaded {
         let paths = (config.matmul, config.prefill);
         let forward = Forward::new(&device, &weights, config.max_rows, &shapes, decode, paths)?;
         let answers = Answers::new(&device, &weights, config.max_rows)?;
+        let room = Room::new(&device)?;
         let words = DeviceVec::new(&device, WORDS)?;
         let graphs = Graphs::default();
         let kv = Vec::new();
-        let mut loaded = Self { graphs, weights, kv, forward, answers, shapes, words, device };
+        let mut loaded =
+            Self { graphs, weights, kv, forward, answers, room, shapes, words, device };
         let block_bytes = block_bytes(config, &loaded.weights.plan);
         let kv_bytes = match config.kv_bytes {
             Some(bytes) => bytes,
@@ -165,7 +168,7 @@ impl Loaded {
     fn send(&mut self, words: &[u32]) -> Result<(), DeviceError> {
         if words.len() > self.words.len() {
             self.graphs = Graphs::default();
-            self.words = DeviceVec::new(&self.device, words.len().next_power_of_two())?;
+            self.words.make_room(words.len())?;
         }
         self.words.as_slice().first(words.len()).upload(words)
     }
@@ -178,13 +181,14 @@ impl Loaded {
         reach: Reach,
         asked: Vec<Asked>,
     ) -> Result<Coming, DeviceError> {
-        let Self { graphs, weights, kv, forward, answers, shapes, words, device } = self;
-        if !answers.send(device, step, &asked, rows)? {
+        let Self { graphs, weights, kv, forward, answers, room, shapes, words, device } = self;
+        answers.send(device, step, &asked, rows)?;
+        if answers.moved() {
             *graphs = Graphs::default();
         }
         let words = Words { words: words.as_slice(), layout, plans, shapes, rows };
         graphs.run(device, reach, || {
-            forward.run(weights, kv, words, answers.drawn(), None)?;
+            forward.run(weights, kv, words, answers.drawn(), room)?;
             answers.decode(forward, weights, words)
         })?;
         answers.fetch(asked, rows)
@@ -197,7 +201,7 @@ impl Loaded {
         (layout, plans, rows): (&pack::Layout, &[DecodePlan], usize),
         asked: Vec<Asked>,
     ) -> Result<Coming, DeviceError> {
-        let Self { weights, kv, forward, answers, shapes, words, device, .. } = self;
+        let Self { weights, kv, forward, answers, room, shapes, words, device, .. } = self;
         let words = Words { words: words.as_slice(), layout, plans, shapes, rows };
         let copies = words.part(&layout.copies);
         if !copies.is_empty() {
@@ -205,8 +209,8 @@ impl Loaded {
                 kv.copy_blocks(device, copies)?;
             }
         }
-        let room = layout.masses.room(device)?;
-        forward.run(weights, kv, words, answers.drawn(), room.as_ref())?;
+        room.make_for(&layout.masses)?;
+        forward.run(weights, kv, words, answers.drawn(), room)?;
         answers.collect(forward, weights, step, words, asked, room)
     }
 }

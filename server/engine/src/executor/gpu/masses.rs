@@ -3,11 +3,11 @@
 use pith_kernels::AttentionShape;
 use pith_kernels::device::attention::{MassAsk, MassRanges, attention_mass};
 use pith_kernels::device::kv::DeviceKv;
-use pith_kernels::device::{Device, DeviceError, DeviceSlice, DeviceVec};
+use pith_kernels::device::{Device, DeviceError, DeviceSlice, DeviceVec, Download};
 
 use crate::step::{Step, Want};
 
-/// What is asked of each layer that is asked anything. Rare, so its memory is taken when it is needed.
+/// What is asked of each layer that is asked anything.
 #[derive(Debug, Default)]
 pub(super) struct Masses {
     layers: Vec<LayerMasses>,
@@ -21,7 +21,7 @@ struct LayerMasses {
     wants: Vec<(usize, usize)>,
 }
 
-/// Where the answers come to be.
+/// Where the answers come to be. Asked for rarely, so it takes no memory before the first, and keeps it from then on.
 #[derive(Debug)]
 pub(super) struct Room {
     found: DeviceVec<f32>,
@@ -63,17 +63,9 @@ impl Masses {
         Ok(Self { layers })
     }
 
-    /// Memory for the answers; `None` where nothing is asked.
-    pub(super) fn room(&self, device: &Device) -> Result<Option<Room>, DeviceError> {
-        if self.layers.is_empty() {
-            return Ok(None);
-        }
-        let spans = self.layers.iter().map(|asked| asked.ranges.spans()).sum();
-        let most = self.layers.iter().map(|asked| asked.ranges.workspace()).max().unwrap_or(0);
-        Ok(Some(Room {
-            found: DeviceVec::new(device, spans)?,
-            workspace: DeviceVec::new(device, most)?,
-        }))
+    /// Masses asked for, of all layers.
+    fn spans(&self) -> usize {
+        self.layers.iter().map(|asked| asked.ranges.spans()).sum()
     }
 
     /// Finds what is asked of `layer`, whose keys are in place.
@@ -114,8 +106,22 @@ impl Masses {
 }
 
 impl Room {
-    /// All that was found, layer by layer.
-    pub(super) fn found(&self) -> DeviceSlice<'_, f32> {
-        self.found.as_slice()
+    pub(super) fn new(device: &Device) -> Result<Self, DeviceError> {
+        Ok(Self { found: DeviceVec::new(device, 0)?, workspace: DeviceVec::new(device, 0)? })
+    }
+
+    /// Grows to what `masses` take.
+    pub(super) fn make_for(&mut self, masses: &Masses) -> Result<(), DeviceError> {
+        let most = masses.layers.iter().map(|asked| asked.ranges.workspace()).max();
+        self.found.make_room(masses.spans())?;
+        self.workspace.make_room(most.unwrap_or(0))
+    }
+
+    /// Begins to fetch what was found of `masses`, layer by layer; `None` where nothing was asked.
+    pub(super) fn fetch(&self, masses: &Masses) -> Result<Option<Download<f32>>, DeviceError> {
+        match masses.layers.is_empty() {
+            true => Ok(None),
+            false => self.found.slice(0..masses.spans()).download().map(Some),
+        }
     }
 }
