@@ -14,10 +14,8 @@ use graph::Freed;
 
 pub mod attention;
 mod buffer;
-pub mod convert;
 pub mod copy;
 pub mod cuda;
-pub mod embed;
 pub mod encoder;
 pub mod gated;
 mod graph;
@@ -31,6 +29,7 @@ pub mod norm;
 pub mod sample;
 pub mod score;
 mod shape;
+pub mod tokens;
 
 pub use buffer::{DeviceSlice, DeviceVec, Download, Plain};
 pub use graph::Graph;

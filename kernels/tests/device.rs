@@ -8,9 +8,7 @@
 
 mod device {
     mod attention;
-    mod convert;
     mod copy;
-    mod embed;
     mod encoder;
     mod gated;
     mod heads;
@@ -23,6 +21,7 @@ mod device {
     mod norm;
     mod sample;
     mod score;
+    mod tokens;
 }
 
 use std::cell::OnceCell;

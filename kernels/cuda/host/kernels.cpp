@@ -18,20 +18,12 @@ namespace attend_prefill_sm90 {
 #include "../attend_prefill_sm90.cu"
 }
 
-namespace convert {
-#include "../convert.cu"
-}
-
 namespace copy {
 #include "../copy.cu"
 }
 
 namespace dequantise {
 #include "../dequantise.cu"
-}
-
-namespace embed {
-#include "../embed.cu"
 }
 
 namespace embed_rows {
@@ -72,6 +64,10 @@ namespace sample {
 
 namespace score {
 #include "../score.cu"
+}
+
+namespace tokens {
+#include "../tokens.cu"
 }
 
 extern "C" void pith_host_kernels() {}

@@ -9,7 +9,8 @@ use pith_kernels::device::kv::DeviceKv;
 use pith_kernels::device::matrix::{
     DeviceMatrix, MatmulPath, OutSlice, embed_rows, matmul, scratch_len,
 };
-use pith_kernels::device::{Device, DeviceError, DeviceSlice, DeviceVec, embed, gated, norm};
+use pith_kernels::device::tokens::resolve_tokens;
+use pith_kernels::device::{Device, DeviceError, DeviceSlice, DeviceVec, gated, norm};
 use pith_model::plan::{Activation, Layer, Plan};
 
 use super::masses::Room;
@@ -123,7 +124,7 @@ impl Forward {
         let (device, plan, rows) = (&self.device, &weights.plan, words.rows);
         let tokens = self.tokens.as_slice().first(rows);
         let asked = words.part(&words.layout.tokens).cast::<i32>();
-        embed::resolve_tokens(device, asked, drawn, plan.vocab, tokens)?;
+        resolve_tokens(device, asked, drawn, plan.vocab, tokens)?;
         let stream = self.stream.as_slice().first(rows * plan.hidden);
         embed_rows(device, &weights.embedding, tokens, plan.embedding_scale, stream)?;
         for (index, (layer, layer_weights)) in plan.layers.iter().zip(&weights.layers).enumerate() {
