@@ -9,6 +9,7 @@ use crate::step::{Outcome, Step, StepId};
 pub mod check;
 pub mod cpu;
 pub mod gpu;
+mod tickets;
 mod weights;
 
 /// What an executor can do and how much room it has.

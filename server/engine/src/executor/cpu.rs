@@ -5,7 +5,6 @@
 //! run unchanged.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
@@ -14,9 +13,9 @@ use pith_model::ModelFile;
 use pith_model::plan::{Layer, Plan};
 
 pub use super::LoadError;
-use super::check::{Limits, check, sampled_rows};
+use super::tickets::Tickets;
 use super::{Capabilities, Executor, ExecutorError, Ticket};
-use crate::step::{Outcome, Step, StepId, TokenSource, Want, Wanted};
+use crate::step::{Outcome, Step, TokenSource, Want, Wanted};
 
 mod answers;
 mod batch;
@@ -81,15 +80,9 @@ pub struct CpuExecutor {
     kv: Vec<KvLayer>,
     forward: Forward,
     answers: Answers,
-    /// Submitted, not yet waited for, oldest first.
-    queue: VecDeque<Step>,
-    last_submitted: Option<StepId>,
-    /// Rows of that step which a next one may name as in flight.
-    last_sampled: Vec<u32>,
+    tickets: Tickets<Step>,
     /// `(row, token)` sampled by the step computed last, by row; no token where the row failed.
     drawn: Vec<(u32, Option<u32>)>,
-    /// A failure, and the last step it takes down with it.
-    failure: Option<(StepId, String)>,
 }
 
 impl CpuExecutor {
@@ -131,11 +124,8 @@ impl CpuExecutor {
             capabilities,
             weights,
             kv,
-            queue: VecDeque::new(),
-            last_submitted: None,
-            last_sampled: Vec::new(),
+            tickets: Tickets::new(),
             drawn: Vec::new(),
-            failure: None,
         })
     }
 
@@ -184,40 +174,12 @@ impl Executor for CpuExecutor {
     }
 
     fn submit(&mut self, step: Step) -> Result<Ticket, ExecutorError> {
-        if self.queue.len() >= self.capabilities.depth {
-            let why = format!("{} steps are in flight already", self.queue.len());
-            return Err(ExecutorError::Malformed(why));
-        }
-        if self.last_submitted.is_some_and(|last| step.id <= last) {
-            return Err(ExecutorError::Malformed(format!("step {} comes late", step.id.0)));
-        }
-        let limits = Limits {
-            capabilities: &self.capabilities,
-            heads: &self.heads,
-            sampled_before: &self.last_sampled,
-        };
-        check(&step, &limits)?;
-        let id = step.id;
-        self.last_submitted = Some(id);
-        self.last_sampled = sampled_rows(&step);
-        self.queue.push_back(step);
-        Ok(Ticket(id))
+        let admitted = self.tickets.admit(&step, &self.capabilities, &self.heads)?;
+        Ok(self.tickets.push(admitted, step))
     }
 
     fn wait(&mut self, ticket: Ticket) -> Result<Outcome, ExecutorError> {
-        let Some(step) = self.queue.pop_front() else {
-            return Err(ExecutorError::Malformed(format!("step {} not in flight", ticket.0.0)));
-        };
-        if step.id != ticket.0 {
-            let why = format!("step {} waited for before step {}", ticket.0.0, step.id.0);
-            self.queue.push_front(step);
-            return Err(ExecutorError::Malformed(why));
-        }
-        if let Some((last, why)) = &self.failure
-            && step.id <= *last
-        {
-            return Err(ExecutorError::Failed(why.clone()));
-        }
+        let step = self.tickets.take(ticket)?;
         let start = Instant::now();
         // The pool catches what its workers throw; this catches the kernels' own assertions.
         let computed = catch_unwind(AssertUnwindSafe(|| self.compute(&step)))
@@ -238,11 +200,8 @@ impl Executor for CpuExecutor {
                 Ok(Outcome { id: step.id, wanted, seconds })
             }
             Err(error) => {
-                // Steps behind it were planned on tokens and KV that never came to be.
-                self.failure = self.last_submitted.map(|last| (last, error.to_string()));
-                self.last_sampled.clear();
                 self.drawn.clear();
-                Err(error)
+                Err(self.tickets.fail(error))
             }
         }
     }

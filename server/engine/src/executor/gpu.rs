@@ -6,7 +6,6 @@
 //!
 //! The device is whatever stands behind [`Device`]: a GPU, or in tests the host in its place.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
@@ -17,9 +16,9 @@ use pith_kernels::device::matrix::MatmulPath;
 use pith_kernels::device::{Device, DeviceError};
 use pith_model::ModelFile;
 
-use super::check::{Limits, check, sampled_rows};
+use super::tickets::Tickets;
 use super::{Capabilities, Executor, ExecutorError, LoadError, Ticket};
-use crate::step::{Outcome, Step, StepId};
+use crate::step::{Outcome, Step};
 
 mod answers;
 mod forward;
@@ -94,15 +93,9 @@ pub struct GpuExecutor {
     heads: Vec<usize>,
     /// `None` between the loss of a device and the next one.
     loaded: Option<Loaded>,
-    /// Submitted, not yet waited for, oldest first.
-    queue: VecDeque<Queued>,
-    last_submitted: Option<StepId>,
-    /// Rows of that step which a next one may name as in flight.
-    last_sampled: Vec<u32>,
-    /// All rows of that step that were asked for something, in the order their tokens lie in.
+    tickets: Tickets<Queued>,
+    /// All rows of the step submitted last that were asked for something, in the order their tokens lie in.
     last_asked: Vec<u32>,
-    /// A failure, and the last step it takes down with it.
-    failure: Option<(StepId, ExecutorError)>,
 }
 
 impl GpuExecutor {
@@ -138,11 +131,8 @@ impl GpuExecutor {
             pool,
             open,
             loaded: Some(loaded),
-            queue: VecDeque::new(),
-            last_submitted: None,
-            last_sampled: Vec::new(),
+            tickets: Tickets::new(),
             last_asked: Vec::new(),
-            failure: None,
         })
     }
 
@@ -164,12 +154,9 @@ impl GpuExecutor {
         loaded.queue(&self.config, step, &self.last_asked)
     }
 
-    /// Remembers a failure: steps behind it were planned on tokens and KV that never came to be.
     fn failed(&mut self, error: ExecutorError) -> ExecutorError {
-        self.failure = self.last_submitted.map(|last| (last, error.clone()));
-        self.last_sampled.clear();
         self.last_asked.clear();
-        error
+        self.tickets.fail(error)
     }
 }
 
@@ -185,63 +172,32 @@ impl Executor for GpuExecutor {
     }
 
     fn submit(&mut self, step: Step) -> Result<Ticket, ExecutorError> {
-        if self.queue.len() >= self.capabilities.depth {
-            let why = format!("{} steps are in flight already", self.queue.len());
-            return Err(ExecutorError::Malformed(why));
-        }
-        if self.last_submitted.is_some_and(|last| step.id <= last) {
-            return Err(ExecutorError::Malformed(format!("step {} comes late", step.id.0)));
-        }
-        let limits = Limits {
-            capabilities: &self.capabilities,
-            heads: &self.heads,
-            sampled_before: &self.last_sampled,
-        };
-        check(&step, &limits)?;
-        let id = step.id;
-        self.last_submitted = Some(id);
-        let sampled = sampled_rows(&step);
+        let admitted = self.tickets.admit(&step, &self.capabilities, &self.heads)?;
         match self.submit_checked(step) {
             Ok(queued) => {
-                self.last_sampled = sampled;
                 self.last_asked = queued.coming.rows().collect();
-                self.queue.push_back(queued);
-                Ok(Ticket(id))
+                Ok(self.tickets.push(admitted, queued))
             }
             Err(error) => Err(self.failed(error)),
         }
     }
 
     fn wait(&mut self, ticket: Ticket) -> Result<Outcome, ExecutorError> {
-        let Some(queued) = self.queue.pop_front() else {
-            return Err(ExecutorError::Malformed(format!("step {} not in flight", ticket.0.0)));
-        };
-        let id = queued.step.id;
-        if id != ticket.0 {
-            let why = format!("step {} waited for before step {}", ticket.0.0, id.0);
-            self.queue.push_front(queued);
-            return Err(ExecutorError::Malformed(why));
-        }
-        if let Some((last, why)) = &self.failure
-            && id <= *last
-        {
-            return Err(why.clone());
-        }
-        let Queued { step, masses, coming, begun, ended } = queued;
+        let Queued { step, masses, coming, begun, ended } = self.tickets.take(ticket)?;
         let arrived = match &self.loaded {
             Some(loaded) => (loaded.device.seconds(begun, ended).map_err(ExecutorError::from))
                 .and_then(|seconds| Ok((seconds, coming.arrive(&step, &masses)?))),
             None => Err(ExecutorError::Lost("it has not come back".to_owned())),
         };
         match arrived {
-            Ok((seconds, wanted)) => Ok(Outcome { id, wanted, seconds }),
+            Ok((seconds, wanted)) => Ok(Outcome { id: step.id, wanted, seconds }),
             Err(error) => Err(self.failed(error)),
         }
     }
 
     fn revive(&mut self) -> Result<(), ExecutorError> {
         // The old device's memory goes before the new one takes as much.
-        self.queue.clear();
+        self.tickets.clear();
         self.loaded = None;
         let lost = |error: &dyn fmt::Display| ExecutorError::Lost(error.to_string());
         let device = (self.open)().map_err(|error| lost(&error))?;
