@@ -1,9 +1,6 @@
 //! all-MiniLM-L6-v2: tokens and vectors beside those of transformers.
 
-use std::time::Instant;
-
 use pith_engine::encoder::{Encoder, Precision, ROWS};
-use pith_kernels::device::cuda;
 use pith_kernels::{Isa, Pool};
 use pith_model::EncoderFile;
 use pith_server::hub::Hub;
@@ -12,35 +9,32 @@ use serde::Deserialize;
 /// Largest cosine distance from the reference in eight bits on the CPU. Seen: 2.1e-3, of a single full stop.
 const DISTANCE: f32 = 1e-2;
 
-/// The same in bfloat16 on a card. Seen with the kernels run by a CPU: 3.7e-5.
-const CARD_DISTANCE: f32 = 2e-4;
-
 #[derive(Deserialize)]
 struct Golden {
     cases: Vec<Case>,
 }
 
 #[derive(Deserialize)]
-struct Case {
-    text: String,
+pub(crate) struct Case {
+    pub(crate) text: String,
     ids: Vec<u32>,
     /// In units of 1/10000.
     vector: Vec<i32>,
 }
 
-fn golden() -> Vec<Case> {
+pub(crate) fn golden() -> Vec<Case> {
     let text = include_str!("../../../engine/tests/fixtures/encoder/minilm.json");
     serde_json::from_str::<Golden>(text).unwrap().cases
 }
 
 /// Fetches the model on first use.
-fn open() -> EncoderFile {
+pub(crate) fn open() -> EncoderFile {
     let found = Hub::from_env().unwrap().resolve_embedder("minilm").unwrap();
     assert_eq!(found.name, "all-minilm-l6-v2");
     EncoderFile::open(&found.path).unwrap()
 }
 
-fn embed(encoder: &Encoder, texts: &[&str]) -> Vec<Vec<f32>> {
+pub(crate) fn embed(encoder: &Encoder, texts: &[&str]) -> Vec<Vec<f32>> {
     let mut out = Vec::new();
     encoder.embed(texts, &mut out, || true).unwrap();
     out.chunks(encoder.dimensions()).map(<[f32]>::to_vec).collect()
@@ -72,30 +66,8 @@ fn minilm_agrees_with_transformers() {
     }
 }
 
-#[test]
-#[ignore = "needs a card, the number of which is in PITH_TEST_DEVICE"]
-fn a_card_agrees_with_transformers() {
-    let ordinal =
-        std::env::var("PITH_TEST_DEVICE").unwrap().trim_start_matches("cuda:").parse().unwrap();
-    let card = Box::new(move || cuda::device(ordinal));
-    let encoder = Encoder::load_on(open(), Pool::new(2), card).unwrap();
-    let cases = golden();
-    let texts: Vec<&str> = cases.iter().map(|case| &*case.text).collect();
-    let vectors = embed(&encoder, &texts);
-    println!("{}", near(&cases, &vectors, CARD_DISTANCE));
-    for (text, vector) in texts.iter().zip(&vectors) {
-        assert!(embed(&encoder, &[text])[0] == *vector, "{text:?}");
-    }
-    let many: Vec<&str> = texts.iter().cycle().take(20_000).copied().collect();
-    let begun = Instant::now();
-    let embedded = encoder.embed(&many, &mut Vec::new(), || true).unwrap();
-    let tokens: usize = embedded.iter().map(|text| text.tokens).sum();
-    let seconds = begun.elapsed().as_secs_f64();
-    println!("{}: {:.0} tokens/s, tokenising included", encoder.place(), tokens as f64 / seconds);
-}
-
 /// Each vector is 1 long and within `most` of the reference's; which is farthest.
-fn near(cases: &[Case], vectors: &[Vec<f32>], most: f32) -> String {
+pub(crate) fn near(cases: &[Case], vectors: &[Vec<f32>], most: f32) -> String {
     let mut worst = (0.0f32, "");
     for (case, vector) in cases.iter().zip(vectors) {
         // The reference's are rounded, and as much longer or shorter than 1.

@@ -2,6 +2,8 @@
 //! beside those of transformers.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(feature = "card")]
+mod card;
 mod encoder;
 mod plan;
 mod tokenizer;
