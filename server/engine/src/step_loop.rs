@@ -6,24 +6,28 @@
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use crate::detokenize::Vocabulary;
 use crate::engine::Shared;
-use crate::executor::{Executor, ExecutorError, Ticket};
-use crate::request::{EngineError, Finish, FinishReason, GeneratedToken, Load};
+use crate::executor::{Executor, Ticket};
+use crate::request::{EngineError, Finish, FinishReason, GeneratedToken};
 use crate::scheduler::{Progress, Scheduler, SchedulerConfig};
-use crate::sequence::{Goal, Sequence, SequenceId};
-use crate::stream::{ScoreWriter, StreamWriter};
+use crate::sequence::{Sequence, SequenceId};
+use crate::stream::ScoreWriter;
+
+mod books;
+mod failures;
+mod live;
+
+pub(crate) use live::{Job, Output};
+
+use live::{Live, end_with};
 
 /// How often an engine whose streams are all paused looks whether a reader has caught up.
 const POLL: Duration = Duration::from_millis(5);
-/// Steps that may fail one after another before the engine is declared unhealthy for good.
-const MAX_FAILURES: u32 = 3;
-/// How often a lost device is looked for.
-const REVIVAL: Duration = Duration::from_secs(5);
 
 /// What the handle sends the engine thread.
 pub(crate) enum Message {
@@ -33,53 +37,6 @@ pub(crate) enum Message {
     Forget(Box<str>),
     /// Look at the flags.
     Wake,
-}
-
-/// A request on its way to the engine thread.
-pub(crate) struct Job {
-    pub(crate) id: SequenceId,
-    pub(crate) goal: Goal,
-    /// Seed of the prefix cache; `None` = do not use it.
-    pub(crate) tenant: Option<Arc<str>>,
-    pub(crate) tokens: Vec<u32>,
-    pub(crate) deadline: Option<Instant>,
-    pub(crate) aborted: Option<Arc<AtomicBool>>,
-    pub(crate) output: Output,
-    pub(crate) submitted: Instant,
-}
-
-/// Where a request's results go.
-pub(crate) enum Output {
-    Stream { writer: Box<StreamWriter>, stop_tokens: Vec<u32>, ignore_end: bool },
-    Score(ScoreWriter),
-}
-
-/// A request the engine has taken.
-struct Live {
-    output: Output,
-    deadline: Option<Instant>,
-    aborted: Option<Arc<AtomicBool>>,
-    submitted: Instant,
-    /// When a step first computed for it.
-    started: Option<Instant>,
-    paused: bool,
-}
-
-impl Live {
-    fn reader_gone(&self) -> bool {
-        match &self.output {
-            Output::Stream { writer, .. } => writer.closed(),
-            Output::Score(writer) => writer.reply.is_closed(),
-        }
-    }
-
-    fn aborted(&self) -> bool {
-        self.aborted.as_ref().is_some_and(|f| f.load(Ordering::Acquire))
-    }
-
-    fn expired(&self, now: Instant) -> bool {
-        self.deadline.is_some_and(|d| now >= d)
-    }
 }
 
 /// See the module.
@@ -404,118 +361,6 @@ impl StepLoop {
         if let Some(at) = self.queued.iter().position(|&q| q == id) {
             self.queued.remove(at);
             self.shared.queued.fetch_sub(1, Ordering::AcqRel);
-        }
-    }
-
-    fn executor_failed(&mut self, error: &ExecutorError) {
-        tracing::error!(%error, "a step failed; its sequences end");
-        if matches!(error, ExecutorError::Lost(_)) {
-            self.shared.healthy.store(false, Ordering::Release);
-            self.lost = Some(Instant::now());
-            self.fail_running(&error.to_string(), true);
-            return;
-        }
-        self.failures += 1;
-        if self.failures >= MAX_FAILURES {
-            tracing::error!(
-                "{MAX_FAILURES} steps failed one after another; the engine takes no more requests"
-            );
-            self.shared.healthy.store(false, Ordering::Release);
-        }
-        let everything = self.failures >= MAX_FAILURES;
-        self.fail_running(&error.to_string(), everything);
-    }
-
-    /// Looks for the lost device, and carries on where it is back.
-    fn revive(&mut self) {
-        match self.executor.revive() {
-            Ok(()) => {
-                tracing::info!("the device is back; the engine starts afresh");
-                self.scheduler = self.scheduler.anew(self.executor.capabilities());
-                self.lost = None;
-                self.failures = 0;
-                self.shared.healthy.store(true, Ordering::Release);
-            }
-            Err(error) => {
-                tracing::error!(%error, "the device is not back");
-                self.lost = Some(Instant::now() + REVIVAL);
-            }
-        }
-        self.publish_load();
-    }
-
-    /// Ends every running request (`everything`: every waiting one too) and starts from an empty KV pool.
-    fn fail_running(&mut self, why: &str, everything: bool) {
-        // Steps still queued in the executor are of the past.
-        for ticket in std::mem::take(&mut self.tickets) {
-            drop(self.executor.wait(ticket));
-        }
-        let mut gone: Vec<SequenceId> = self.scheduler.reset().into_iter().map(|s| s.id).collect();
-        if everything {
-            gone = self.live.keys().copied().collect();
-        }
-        for id in gone {
-            self.end(id, Err(EngineError::Failed(why.to_owned())));
-        }
-        self.publish_load();
-    }
-
-    /// The books are checked whenever the engine falls idle.
-    fn check_books(&mut self) {
-        if std::mem::replace(&mut self.checked, true) {
-            return;
-        }
-        self.publish_load();
-        let used = self.scheduler.blocks().used;
-        let books = self.scheduler.check().and_then(|()| match used {
-            0 => Ok(()),
-            n => Err(format!("{n} blocks in use by nobody")),
-        });
-        if let Err(problem) = books {
-            tracing::error!(problem, "KV blocks do not add up");
-            self.shared.inconsistencies.fetch_add(1, Ordering::AcqRel);
-        }
-    }
-
-    fn publish_load(&mut self) {
-        let counts = self.scheduler.blocks();
-        let totals = self.scheduler.totals();
-        let pace = self.scheduler.pace();
-        self.shared.load.store(&Load {
-            waiting: self.scheduler.waiting(),
-            waiting_tokens: self.scheduler.waiting_tokens(),
-            running: self.scheduler.running(),
-            blocks_free: counts.free,
-            blocks_cached: counts.cached,
-            blocks_used: counts.used,
-            blocks_total: counts.free + counts.cached + counts.used,
-            block_size: self.executor.capabilities().block_size,
-            prefix_queries: totals.prefix_queries,
-            prefix_hits: totals.prefix_hits,
-            preemptions: totals.preemptions,
-            steps: totals.steps,
-            prefill_tokens: totals.prefill_tokens,
-            generated_tokens: self.generated_tokens,
-            draft_tokens: totals.draft_tokens,
-            accepted_draft_tokens: totals.accepted_draft_tokens,
-            prefill_tokens_per_s: pace.prefill_tokens_per_s(),
-            decode_step_seconds: pace
-                .decode_seconds(self.scheduler.running().max(1))
-                .unwrap_or(0.0),
-            computed_seconds: self.computed_seconds,
-        });
-    }
-}
-
-fn end_with(live: &mut Live, error: EngineError) {
-    match &mut live.output {
-        Output::Stream { writer, .. } => {
-            writer.fail(error);
-            writer.flush();
-        }
-        Output::Score(writer) => {
-            let (closed, _) = tokio::sync::oneshot::channel();
-            drop(std::mem::replace(&mut writer.reply, closed).send(Err(error)));
         }
     }
 }
