@@ -1,31 +1,24 @@
-//! Messages become checked values. Every bound of a request stands here.
+//! Messages become checked values. Every bound of a request stands here, those of documents and what may be done to them in
+//! `documents` and `policy`.
 //!
 //! What depends on the model (vocabulary, context) or is the engine's to know is checked where it is known; the table
 //! in `status` makes one kind of error of all.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-
-use pith_context::extract::Media;
-use pith_context::{
-    Budget, Document, Format, Fusion, MAX_NEIGHBOR_WINDOW, MAX_SIGNAL_WEIGHT, Mode, Order, Policy,
-};
 use pith_engine::request::SamplingParams;
 use pith_model::template::Message;
 use pith_proto::v1;
 use pith_proto::v1::OffsetUnit;
 
-use super::documents::sources::Reference;
-use super::hints::{Hints, weight};
-use super::originals::{Originals, Unread};
 use super::status::ApiError;
 use crate::prompt::Input;
 
+mod documents;
+mod policy;
+
+pub(super) use documents::{Sources, metadata, sources, title};
+pub(super) use policy::not_sticky;
+
 const MAX_ID_BYTES: usize = 128;
-const MAX_DOCUMENTS: usize = 256;
-const MAX_TITLE_BYTES: usize = 512;
-const MAX_METADATA: usize = 32;
-const MAX_METADATA_KEY_BYTES: usize = 64;
-const MAX_METADATA_VALUE_BYTES: usize = 1024;
 const MAX_MESSAGES: usize = 1024;
 const MAX_QUERY_BYTES: usize = 65_536;
 const MAX_STOP_STRINGS: usize = 16;
@@ -46,21 +39,6 @@ pub(super) struct Job {
     pub(super) output: Output,
     pub(super) dry_run: bool,
     pub(super) prefix_cache: bool,
-}
-
-/// Documents and what may be done to them.
-#[derive(Debug)]
-pub(super) struct Sources {
-    /// Those to be read from a file have no text until `originals` has read them.
-    pub(super) documents: Vec<Document>,
-    /// Of those, the ones whose text is stored and yet to be read.
-    pub(super) stored: Vec<Reference>,
-    pub(super) originals: Originals,
-    /// What is said about parts of them, until their text is known.
-    pub(super) hints: Hints,
-    pub(super) policy: Policy,
-    /// What earlier turns of the chat sent stays where it is.
-    pub(super) sticky: bool,
 }
 
 /// [`pith_engine::request::StopConditions`] before the prompt's length is known.
@@ -161,232 +139,6 @@ fn messages(messages: Vec<v1::ChatMessage>) -> Result<Vec<Message>, ApiError> {
         Ok(Message { role: role.to_owned(), content: message.content })
     };
     messages.into_iter().enumerate().map(checked).collect()
-}
-
-/// Refuses a sticky policy where there are no turns.
-pub(super) fn not_sticky(policy: Option<&v1::CompressionPolicy>) -> Result<(), ApiError> {
-    match policy {
-        Some(policy) if policy.sticky => Err(ApiError::field(
-            "policy.sticky",
-            "is for chats: elsewhere there are no earlier turns",
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// Documents and policy; what passages are chosen for is `question` unless the policy says otherwise.
-pub(super) fn sources(
-    documents: Vec<v1::Document>,
-    policy: Option<v1::CompressionPolicy>,
-    question: &str,
-) -> Result<Sources, ApiError> {
-    if documents.len() > MAX_DOCUMENTS {
-        return Err(ApiError::field(
-            "documents",
-            format!("{} of them; at most {MAX_DOCUMENTS}", documents.len()),
-        ));
-    }
-    let mut ids = HashSet::new();
-    let mut checked = Vec::with_capacity(documents.len());
-    let mut originals = Originals::default();
-    let mut hints = Hints::default();
-    let mut stored = Vec::new();
-    for (index, mut each) in documents.into_iter().enumerate() {
-        originals.unread.extend(unread(index, &mut each)?);
-        hints.push(index, std::mem::take(&mut each.hints))?;
-        let (each, reference) = document(index, each)?;
-        stored.extend(reference);
-        if !ids.insert(each.id.clone()) {
-            return Err(ApiError::field(
-                format!("documents[{index}].id"),
-                format!("{:?} is taken", each.id),
-            ));
-        }
-        checked.push(each);
-    }
-    let policy = policy.unwrap_or_default();
-    let sticky = policy.sticky;
-    let policy = self::policy(policy, question)?;
-    Ok(Sources { documents: checked, stored, originals, hints, policy, sticky })
-}
-
-/// What of `document` has to be made text of, taken out of it.
-fn unread(index: usize, document: &mut v1::Document) -> Result<Option<Unread>, ApiError> {
-    let wrong = |field: &str, reason: String| {
-        Err(ApiError::field(format!("documents[{index}].{field}"), reason))
-    };
-    let Some(media) = Media::of(&document.mime) else {
-        return wrong("mime", format!("{:?} is not a type that can be read", document.mime));
-    };
-    if !document.stored_id.is_empty() {
-        return match document.text.is_empty() && document.blob.is_empty() {
-            true => Ok(None),
-            false => wrong("stored_id", "must not be set beside text or blob".to_owned()),
-        };
-    }
-    match (document.text.is_empty(), document.blob.is_empty()) {
-        (false, false) => wrong("blob", "must not be set beside text".to_owned()),
-        (true, true) => {
-            wrong("text", "must not be empty, unless there is a blob or a stored_id".to_owned())
-        }
-        (false, true) if media.is_binary() => {
-            wrong("mime", format!("{:?} is sent as blob, not as text", document.mime))
-        }
-        (false, true) if matches!(media, Media::Verbatim(_)) => Ok(None),
-        (text, _) => {
-            let field = if text { "blob" } else { "text" };
-            let bytes = if text {
-                std::mem::take(&mut document.blob)
-            } else {
-                std::mem::take(&mut document.text).into_bytes()
-            };
-            Ok(Some(Unread { document: index, field, mime: document.mime.clone(), bytes }))
-        }
-    }
-}
-
-fn document(
-    index: usize,
-    document: v1::Document,
-) -> Result<(Document, Option<Reference>), ApiError> {
-    let wrong = |field: &str, reason: String| {
-        Err(ApiError::field(format!("documents[{index}].{field}"), reason))
-    };
-    if document.id.len() > MAX_ID_BYTES {
-        return wrong("id", format!("must have at most {MAX_ID_BYTES} bytes"));
-    }
-    if let Err(reason) = title(&document.title) {
-        return wrong("title", reason);
-    }
-    let reference = (!document.stored_id.is_empty())
-        .then(|| {
-            let media = Media::of(&document.mime).filter(|_| !document.mime.is_empty());
-            Reference::parse(index, &document.stored_id, media)
-        })
-        .transpose()?;
-    if let Err(reason) = metadata(&document.metadata) {
-        return wrong("metadata", reason);
-    }
-    let format = match Media::of(&document.mime) {
-        Some(Media::Verbatim(format)) => format,
-        _ => Format::default(),
-    };
-    let id = match &reference {
-        _ if !document.id.is_empty() => document.id,
-        Some(reference) => reference.id().to_owned(),
-        None => format!("doc-{}", index + 1),
-    };
-    let checked = Document {
-        id,
-        title: (!document.title.is_empty()).then_some(document.title),
-        weight: match document.weight.map(weight).transpose() {
-            Ok(weight) => weight.unwrap_or(1.0),
-            Err(reason) => return wrong("weight", reason),
-        },
-        text: document.text,
-        format,
-        metadata: document.metadata.into_iter().collect::<BTreeMap<_, _>>(),
-        pinned: document.pinned,
-        ..Document::default()
-    };
-    Ok((checked, reference))
-}
-
-/// Whether `title` may be one; else what is wrong with it.
-pub(super) fn title(title: &str) -> Result<(), String> {
-    if title.len() <= MAX_TITLE_BYTES && !title.contains(['\n', '\r']) {
-        return Ok(());
-    }
-    Err(format!("must be one line of at most {MAX_TITLE_BYTES} bytes"))
-}
-
-/// Whether a document may have `metadata`; else what is wrong with them.
-pub(super) fn metadata(metadata: &HashMap<String, String>) -> Result<(), String> {
-    let fits = |(key, value): (&String, &String)| {
-        (1..=MAX_METADATA_KEY_BYTES).contains(&key.len()) && value.len() <= MAX_METADATA_VALUE_BYTES
-    };
-    if metadata.len() <= MAX_METADATA && metadata.iter().all(fits) {
-        return Ok(());
-    }
-    Err(format!(
-        "must have at most {MAX_METADATA} entries, keys of 1 to {MAX_METADATA_KEY_BYTES} bytes and values of at \
-         most {MAX_METADATA_VALUE_BYTES}"
-    ))
-}
-
-fn policy(policy: v1::CompressionPolicy, question: &str) -> Result<Policy, ApiError> {
-    use v1::compression_policy::Budget as Wire;
-    let wrong = |field: &'static str, reason: &'static str| Err(ApiError::field(field, reason));
-    let mode = match v1::CompressionMode::try_from(policy.mode) {
-        Ok(v1::CompressionMode::Unspecified | v1::CompressionMode::None) => Mode::None,
-        Ok(v1::CompressionMode::Retrieve) => Mode::Retrieve,
-        Err(_) => return wrong("policy.mode", "is not a mode of this server"),
-    };
-    if v1::Overflow::try_from(policy.on_overflow).is_err() {
-        return wrong("policy.on_overflow", "is not known to this server");
-    }
-    let query = if policy.query.is_empty() { question } else { &policy.query };
-    if policy.query.len() > MAX_QUERY_BYTES {
-        return wrong("policy.query", "must have at most 65536 bytes");
-    }
-    if mode == Mode::Retrieve && query.trim().is_empty() {
-        return wrong("policy.query", "must not be blank: retrieval selects for a question");
-    }
-    let budget = match policy.budget {
-        // Everything, as far as the model has room.
-        None => Budget::KeepRatio(1.0),
-        Some(Wire::MaxContextTokens(0)) => {
-            return wrong("policy.max_context_tokens", "must be at least 1");
-        }
-        Some(Wire::MaxContextTokens(tokens)) => Budget::Tokens(tokens),
-        Some(Wire::KeepRatio(ratio)) if ratio > 0.0 && ratio <= 1.0 => Budget::KeepRatio(ratio),
-        Some(Wire::KeepRatio(_)) => {
-            return wrong("policy.keep_ratio", "must be above 0 and at most 1");
-        }
-    };
-    if policy.neighbor_window.is_some_and(|window| window > MAX_NEIGHBOR_WINDOW) {
-        return wrong("policy.neighbor_window", "must be at most 64");
-    }
-    if policy.top_k == Some(0) {
-        return wrong("policy.top_k", "must be at least 1");
-    }
-    if policy.min_score.is_some_and(|score| !(0.0..=1.0).contains(&score)) {
-        return wrong("policy.min_score", "must be 0 to 1");
-    }
-    for (field, weight) in [
-        ("policy.lexical_weight", policy.lexical_weight),
-        ("policy.dense_weight", policy.dense_weight),
-    ] {
-        if weight.is_some_and(|weight| !(0.0..=MAX_SIGNAL_WEIGHT).contains(&weight)) {
-            return wrong(field, "must be 0 to 100");
-        }
-    }
-    if policy.lexical_weight == Some(0.0) && policy.dense_weight == Some(0.0) {
-        return wrong("policy.dense_weight", "must be above 0 if lexical_weight is 0");
-    }
-    let order = match v1::Order::try_from(policy.order) {
-        Ok(v1::Order::Unspecified | v1::Order::Original) => Order::Original,
-        Ok(v1::Order::Relevance) => Order::Relevance,
-        Ok(v1::Order::Edges) => Order::Edges,
-        Err(_) => return wrong("policy.order", "is not known to this server"),
-    };
-    let fusion = match v1::Fusion::try_from(policy.fusion) {
-        Ok(v1::Fusion::Unspecified | v1::Fusion::Scores) => Fusion::Scores,
-        Ok(v1::Fusion::Ranks) => Fusion::Ranks,
-        Err(_) => return wrong("policy.fusion", "is not known to this server"),
-    };
-    Ok(Policy {
-        mode,
-        budget,
-        query: query.to_owned(),
-        neighbor_window: policy.neighbor_window,
-        top_k: policy.top_k,
-        min_score: policy.min_score,
-        lexical_weight: policy.lexical_weight,
-        dense_weight: policy.dense_weight,
-        fusion,
-        order,
-    })
 }
 
 fn sampling(params: v1::SamplingParams) -> Result<SamplingParams, ApiError> {
