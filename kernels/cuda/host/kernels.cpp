@@ -4,6 +4,7 @@
 #include "../logits.cuh"
 #include "../matrix.cuh"
 #include "../prefill.cuh"
+#include "../threshold.cuh"
 #include "../warpgroup.cuh"
 
 namespace attend_decode {
