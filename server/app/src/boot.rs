@@ -172,6 +172,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             prepared: Arc::new(PreparedCache::new(PREPARED_BYTES)),
             selections: Arc::new(RecentSelections::new(SELECTIONS.0, SELECTIONS.1)),
             counts: Arc::default(),
+            embed_bytes: crate::config::embed_bytes(config.context.embed_kib),
         },
         embedders: Preparers::new(prepare_threads),
         stored,

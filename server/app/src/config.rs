@@ -61,6 +61,12 @@ pub struct Model {
 pub struct Context {
     pub embedder: String,
     pub embedder_device: OwnDevice,
+    pub embed_kib: usize,
+}
+
+/// `context.embed_kib` as the context stage takes it.
+pub(crate) fn embed_bytes(embed_kib: usize) -> Option<usize> {
+    Some(embed_kib << 10).filter(|bytes| *bytes > 0)
 }
 
 /// `[engine]`
@@ -297,6 +303,7 @@ impl Config {
             Err(invalid(setting, format!("is {value}; it must be {low} to {high}")))
         };
         let Limits { max_in_flight, .. } = self.limits;
+        within("context.embed_kib", self.context.embed_kib as u64, 0, 1 << 20)?;
         within("engine.max_waiting", self.engine.max_waiting as u64, 1, 100_000)?;
         within("engine.max_running", self.engine.max_running as u64, 1, 4096)?;
         within("engine.max_step_tokens", self.engine.max_step_tokens as u64, 0, 65_536)?;

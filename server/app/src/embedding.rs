@@ -1,5 +1,7 @@
 //! The embedder as the context stage and the `Embeddings` service see it: an encoder with a name.
 
+mod sketch;
+
 use std::path::Path;
 
 use pith_context::{ContextError, Embedder};
@@ -10,12 +12,14 @@ use pith_model::EncoderFile;
 
 use crate::config::DeviceChoice;
 use crate::executor;
+use sketch::Sketcher;
 
 /// An encoder in memory.
 #[derive(Debug)]
 pub struct Embedding {
     name: String,
     encoder: Encoder,
+    sketcher: Sketcher,
 }
 
 impl Embedding {
@@ -32,11 +36,12 @@ impl Embedding {
         pool: Pool,
     ) -> Result<Self, EncoderError> {
         let name = name.into();
+        let sketcher = Sketcher::read(EncoderFile::open(folder)?)?;
         if let Some(ordinal) = executor::card(device) {
             let file = EncoderFile::open(folder)?;
             let open = Box::new(move || cuda::device(ordinal));
             match Encoder::load_on(file, pool.clone(), open) {
-                Ok(encoder) => return Ok(Self { name, encoder }),
+                Ok(encoder) => return Ok(Self { name, encoder, sketcher }),
                 Err(EncoderError::Device(why)) => {
                     tracing::warn!(embedder = name, %why, "the card does not take the embedder; the CPU computes it");
                 }
@@ -45,7 +50,7 @@ impl Embedding {
         }
         let file = EncoderFile::open(folder)?;
         let encoder = Encoder::load(file, isa, pool, Precision::EightBit)?;
-        Ok(Self { name, encoder })
+        Ok(Self { name, encoder, sketcher })
     }
 
     /// Its name in the catalogue, or its folder's.
@@ -98,5 +103,9 @@ impl Embedder for Embedding {
     fn embed(&self, texts: &[&str], out: &mut Vec<f32>) -> Result<(), ContextError> {
         let failed = |error: EncoderError| ContextError::Embedder { message: error.to_string() };
         self.encoder.embed(texts, out, || true).map(drop).map_err(failed)
+    }
+
+    fn sketcher(&self) -> Option<&dyn Embedder> {
+        Some(&self.sketcher)
     }
 }

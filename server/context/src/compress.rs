@@ -7,10 +7,12 @@ use std::time::Instant;
 use crate::fill::{Fill, Filled};
 use crate::hints::{self, Marks};
 use crate::language::Counter;
+use crate::meaning::{self, Meaning};
 use crate::pack::{self, pack};
-use crate::prepared::{Prepared, PreparedCache, PreparedKey};
+use crate::prepared::{Prepared, PreparedCache};
 use crate::report::{dropped, kept_units, kept_whole};
 use crate::select::{self, Candidates, Unit};
+use crate::vectors::Nearness;
 use crate::{
     Budget, ContextError, Document, Embedder, LanguageModel, Mode, Packed, Policy, Report,
     StageTimes,
@@ -24,6 +26,9 @@ pub struct Tools<'a> {
     pub embedder: Option<&'a dyn Embedder>,
     /// Documents prepared before.
     pub cache: Option<&'a PreparedCache>,
+    /// Most bytes of text that are embedded for a request about documents that were not stored, headings included;
+    /// of longer ones, the sentences that are likeliest to serve the question. `None`: no limit.
+    pub embed_bytes: Option<usize>,
     /// Whose documents they are: nobody finds in the cache what another had prepared.
     pub tenant: &'a str,
 }
@@ -128,9 +133,6 @@ pub(crate) fn verbatim(
     Ok(request.whole(everything, prompt_tokens, tokens_before, times, reason))
 }
 
-/// Every document prepared, and the question's vector if all of them have vectors.
-type Ready = (Vec<Arc<Prepared>>, Option<Vec<f32>>);
-
 /// What every stage looks at.
 struct Request<'a> {
     documents: &'a [Document],
@@ -173,22 +175,33 @@ impl Request<'_> {
         times: &mut StageTimes,
         mut warnings: Vec<String>,
     ) -> Result<Compressed, ContextError> {
-        let (prepared, question) = self.prepare(times, &mut warnings)?;
-        let prepared: Vec<&Prepared> = prepared.iter().map(Arc::as_ref).collect();
+        let embedder = self.tools.embedder.filter(|_| self.policy.dense_weight != Some(0.0));
+        let mut proceed = || self.counter.proceed();
+        let prepare =
+            |document| meaning::prepare(document, embedder, self.tools, &mut proceed, &mut *times);
+        let kept: Vec<Arc<Prepared>> =
+            self.documents.iter().map(prepare).collect::<Result<_, _>>()?;
+        let prepared: Vec<&Prepared> = kept.iter().map(Arc::as_ref).collect();
 
-        let clock = Instant::now();
         let (units, ranges) = units(&prepared);
         let kept_whole_of = |document: &Document| document.pinned && !hints::excludes(document);
         let pinned: Vec<bool> = self.documents.iter().map(kept_whole_of).collect();
         let marks = Marks::new(self.documents, &units, &pinned);
-        let candidates = Candidates {
-            documents: &prepared,
+        let meaning = Meaning {
+            documents: self.documents,
+            prepared: &kept,
             units: &units,
+            ranges: &ranges,
             marks: &marks,
-            question: question.as_deref(),
+            policy: self.policy,
+            tools: self.tools,
         };
+        let near = self.near(&meaning, embedder, times, &mut warnings)?;
+        let clock = Instant::now();
+        let candidates =
+            Candidates { documents: &prepared, units: &units, marks: &marks, near: near.as_ref() };
         let ranking = select::rank(&candidates, self.policy);
-        times.select = clock.elapsed().as_secs_f64();
+        times.select += clock.elapsed().as_secs_f64();
 
         let (clock, counted) = (Instant::now(), self.counter.seconds());
         let bytes: usize = self.documents.iter().map(|document| document.text.len()).sum();
@@ -253,57 +266,37 @@ impl Request<'_> {
         Ok(Compressed { context: packed, report })
     }
 
-    /// Every document prepared, and the question's vector if all of them have vectors.
-    fn prepare(
+    /// How near each unit is to the question, if that is to count and can be told.
+    fn near(
         &self,
+        meaning: &Meaning<'_>,
+        embedder: Option<&dyn Embedder>,
         times: &mut StageTimes,
         warnings: &mut Vec<String>,
-    ) -> Result<Ready, ContextError> {
-        let wanted = self.policy.dense_weight != Some(0.0);
-        let Some(embedder) = self.tools.embedder.filter(|_| wanted) else {
-            if wanted {
+    ) -> Result<Option<Nearness>, ContextError> {
+        let Some(embedder) = embedder else {
+            if self.policy.dense_weight != Some(0.0) {
                 warnings.push("there is no embedder: words alone decided".to_owned());
             }
-            return Ok((self.prepare_with(None, times)?, None));
+            return Ok(None);
         };
-        let embedded = self.prepare_with(Some(embedder), times).and_then(|prepared| {
-            let clock = Instant::now();
-            let mut question = Vec::with_capacity(embedder.dimensions());
-            embedder.embed(&[&self.policy.query], &mut question)?;
-            times.embed += clock.elapsed().as_secs_f64();
-            Ok((prepared, question))
-        });
-        match embedded {
-            Ok((prepared, question)) => Ok((prepared, Some(question))),
+        match meaning.near(embedder, &mut || self.counter.proceed(), times) {
+            Ok(near) => {
+                let known = near.known.iter().filter(|known| **known).count();
+                if known < near.known.len() {
+                    warnings.push(format!(
+                        "{known} of {} sentences were compared with the question by meaning, the others by words and an estimate",
+                        near.known.len()
+                    ));
+                }
+                Ok(Some(near))
+            }
             Err(ContextError::Embedder { message }) => {
                 warnings.push(format!("the embedder failed ({message}): words alone decided"));
-                Ok((self.prepare_with(None, times)?, None))
+                Ok(None)
             }
             Err(error) => Err(error),
         }
-    }
-
-    fn prepare_with(
-        &self,
-        embedder: Option<&dyn Embedder>,
-        times: &mut StageTimes,
-    ) -> Result<Vec<Arc<Prepared>>, ContextError> {
-        let maker = embedder.map_or("", |embedder| embedder.identity());
-        let prepare = |document: &Document| {
-            self.counter.proceed()?;
-            let key = PreparedKey::new(self.tools.tenant, document, maker);
-            if let Some(kept) = self.tools.cache.and_then(|cache| cache.get(&key)) {
-                return Ok(kept);
-            }
-            let mut proceed = || self.counter.proceed();
-            let prepared = Prepared::timed(document, embedder, &mut proceed, times)?;
-            let prepared = Arc::new(prepared);
-            if let Some(cache) = self.tools.cache {
-                cache.put(key, Arc::clone(&prepared));
-            }
-            Ok(prepared)
-        };
-        self.documents.iter().map(prepare).collect()
     }
 }
 

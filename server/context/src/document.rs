@@ -33,6 +33,9 @@ pub struct Document {
     /// What `text` is made of, where that is known ([`extract()`](crate::extract()) knows it): in order, not overlapping,
     /// leaving out nothing but white space. `format` is not looked at then. `None`: it is read off the text.
     pub elements: Option<Arc<[Element]>>,
+    /// It was stored: its sentences got their vectors then, and all of them count, however many they are (see
+    /// [`Tools::embed_bytes`](crate::Tools::embed_bytes)).
+    pub stored: bool,
     /// The caller's notes. Neither indexed nor shown to the model.
     pub metadata: BTreeMap<String, String>,
     /// Kept whole whatever the question is; an error if the budget is too small for it.
@@ -52,6 +55,7 @@ impl Default for Document {
             text: String::new(),
             format: Format::default(),
             elements: None,
+            stored: false,
             metadata: BTreeMap::new(),
             pinned: false,
             weight: 1.0,

@@ -20,4 +20,10 @@ pub trait Embedder: Send + Sync {
     /// # Errors
     /// [`ContextError::Embedder`] if the model fails; nothing is kept of the call.
     fn embed(&self, texts: &[&str], out: &mut Vec<f32>) -> Result<(), ContextError>;
+
+    /// A far faster one whose vectors say roughly the same: of a long document it tells which sentences are worth this
+    /// one's time. `None`: words alone tell.
+    fn sketcher(&self) -> Option<&dyn Embedder> {
+        None
+    }
 }

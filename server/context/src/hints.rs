@@ -81,6 +81,11 @@ impl Marks {
         Self { units: marks }
     }
 
+    /// Of some units, numbered anew.
+    pub(crate) fn of(&self, units: impl Iterator<Item = usize>) -> Self {
+        Self { units: units.map(|unit| self.units[unit]).collect() }
+    }
+
     /// Whether a unit may be chosen, and need not be.
     pub(crate) fn is_free(&self, unit: usize) -> bool {
         let Mark { pinned, protected, excluded, .. } = self.units[unit];

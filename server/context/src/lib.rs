@@ -24,6 +24,7 @@ mod fill;
 mod hints;
 mod index;
 mod language;
+mod meaning;
 mod pack;
 mod policy;
 mod prepared;

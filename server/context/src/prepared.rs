@@ -5,6 +5,7 @@
 
 mod bytes;
 mod cache;
+mod embed;
 #[cfg(test)]
 mod tests;
 
@@ -25,10 +26,6 @@ use crate::{ContextError, Document, Element, ElementKind, Embedder, StageTimes};
 /// Changes whenever the same document would be prepared otherwise (cutting, terms, cues): what was kept before is then
 /// not found.
 const VERSION: u8 = 1;
-/// Texts given to the embedder at once; between two such calls the caller may end the work.
-const EMBED_AT_ONCE: usize = 256;
-/// Most bytes of title and headings before a sentence when it is embedded.
-const MAX_PATH_BYTES: usize = 160;
 /// Fewest lines of a text that is taken for a conversation.
 const MIN_TURNS: usize = 8;
 /// Longest name of a speaker, in bytes.
@@ -43,8 +40,12 @@ pub struct Prepared {
     pub(crate) cues: Vec<Cues>,
     /// Most of its lines are turns of speakers.
     pub(crate) conversation: bool,
-    /// `None`: prepared without an embedder.
+    /// `None`: prepared without an embedder. Of a long document, some sentences may have none yet.
     pub(crate) vectors: Option<Vectors>,
+    /// Vectors of [`Embedder::sketcher`], once they were needed.
+    pub(crate) sketch: Option<Vectors>,
+    /// By section: the title and headings that a sentence is embedded under. `None`: not read off the text yet.
+    pub(crate) paths: Option<Vec<String>>,
 }
 
 /// Tells prepared documents apart: what was prepared, by what, for whom.
@@ -118,17 +119,28 @@ impl Prepared {
         let cues = cues.collect();
         let conversation = is_conversation(&document.text);
         times.index += clock.elapsed().as_secs_f64();
-        let clock = Instant::now();
-        let embed = |embedder| embed(document, &cut, embedder, proceed);
-        let vectors = embedder.map(embed).transpose()?;
-        times.embed += clock.elapsed().as_secs_f64();
-        Ok(Self { sentences: cut.sentences, index, cues, conversation, vectors })
+        let paths = Some(embed::paths(document, &cut));
+        let sentences = cut.sentences;
+        let mut prepared =
+            Self { sentences, index, cues, conversation, vectors: None, sketch: None, paths };
+        if let Some(embedder) = embedder {
+            let clock = Instant::now();
+            prepared.embed(document, embedder, |_| true, proceed)?;
+            times.embed += clock.elapsed().as_secs_f64();
+        }
+        Ok(prepared)
     }
 
     /// [`Embedder::identity`] of what made its vectors; empty if it has none.
     #[must_use]
     pub fn maker(&self) -> &str {
         self.vectors.as_ref().map_or("", |vectors| &vectors.maker)
+    }
+
+    /// Whether all its sentences have vectors.
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        !self.lacks(|_| true)
     }
 
     /// Its chunks in order: runs of whole sentences of about 128 tokens of English, at most 200. With each, if there are
@@ -160,9 +172,10 @@ impl Prepared {
     #[must_use]
     pub fn size(&self) -> usize {
         let names: usize = self.cues.iter().map(|cues| cues.names.len()).sum();
-        let vectors = self.vectors.as_ref().map_or(0, |vectors| vectors.codes.len());
-        // Sentence, place, cues, end, scale and lengths of each sentence.
-        self.sentences.len() * 160 + self.index.size() + names * 8 + vectors
+        let vectors = self.vectors.iter().chain(&self.sketch).map(|v| v.codes.len()).sum::<usize>();
+        let paths: usize = self.paths.iter().flatten().map(|path| 24 + path.len()).sum();
+        // Sentence, place, cues, end, scales and lengths of each sentence.
+        self.sentences.len() * 160 + self.index.size() + names * 8 + vectors + paths
     }
 }
 
@@ -191,58 +204,6 @@ fn path<'a>(document: &'a Document, cut: &Segments, section: &Section) -> Vec<&'
     path.reverse();
     path.retain(|heading| !heading.is_empty());
     path
-}
-
-/// The vector of each sentence, read after its title and headings: they say what "it" is about.
-fn embed(
-    document: &Document,
-    cut: &Segments,
-    embedder: &dyn Embedder,
-    proceed: &mut dyn FnMut() -> Result<(), ContextError>,
-) -> Result<Vectors, ContextError> {
-    let paths: Vec<String> = cut
-        .sections
-        .iter()
-        .map(|section| {
-            let mut path = path(document, cut, section).join(": ");
-            path.truncate(path.floor_char_boundary(MAX_PATH_BYTES));
-            path
-        })
-        .collect();
-    let text = |sentence: &Sentence| match (&*paths[sentence.section], sentence.heading) {
-        ("", _) => document.text[sentence.span.clone()].to_owned(),
-        // A heading line stands in its own path.
-        (path, true) => path.to_owned(),
-        (path, false) => format!("{path}: {}", &document.text[sentence.span.clone()]),
-    };
-    // "Yes." is said often in a meeting, and means the same each time.
-    let mut places: HashMap<String, usize> = HashMap::new();
-    let mut distinct: Vec<String> = Vec::new();
-    let mut place_of = Vec::with_capacity(cut.sentences.len());
-    for sentence in &cut.sentences {
-        let text = text(sentence);
-        let next = places.len();
-        place_of.push(*places.entry(text.clone()).or_insert(next));
-        if places.len() > next {
-            distinct.push(text);
-        }
-    }
-    let dimensions = embedder.dimensions();
-    let mut vectors = Vec::with_capacity(distinct.len() * dimensions);
-    for texts in distinct.chunks(EMBED_AT_ONCE) {
-        proceed()?;
-        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        embedder.embed(&texts, &mut vectors)?;
-    }
-    if vectors.len() != distinct.len() * dimensions {
-        let message = "the embedder did not give a vector for each text".to_owned();
-        return Err(ContextError::Embedder { message });
-    }
-    let mut all = Vec::with_capacity(place_of.len() * dimensions);
-    for place in place_of {
-        all.extend_from_slice(&vectors[place * dimensions..][..dimensions]);
-    }
-    Ok(Vectors::new(embedder.identity().into(), dimensions, &all, &cut.sentences))
 }
 
 /// Whether most lines are turns of a conversation, `Name: what is said`, of speakers who come back.

@@ -53,7 +53,8 @@ pub struct KeptSpan {
     /// BM25 of the sentence itself, unbounded, comparable within one request only. 0 where nothing was ranked.
     pub lexical: f32,
     /// Cosine of the sentence's vector, read under its title and headings, and the question's; -1 to 1. 0 where nothing
-    /// was ranked and without an embedder.
+    /// was ranked, without an embedder, and where the sentence was not embedded (see
+    /// [`Tools::embed_bytes`](crate::Tools::embed_bytes)).
     pub dense: f32,
     /// Its place among all sentences by what speaks for it, from 1. 0 where nothing was ranked, and for what was kept
     /// whatever its rank.

@@ -71,7 +71,7 @@ pub(crate) struct Unit<'a> {
 pub(crate) struct Score {
     /// BM25 of the sentence alone.
     pub(crate) lexical: f32,
-    /// Cosine of its vector and the question's; 0 without vectors.
+    /// Cosine of its vector and the question's; 0 without one.
     pub(crate) dense: f32,
     /// How much of the question is in it, 0 to 1: its share of the words' weight and its cosine, weighted.
     pub(crate) relevance: f32,
@@ -98,8 +98,8 @@ pub(crate) struct Candidates<'a> {
     pub(crate) documents: &'a [&'a Prepared],
     pub(crate) units: &'a [Unit<'a>],
     pub(crate) marks: &'a Marks,
-    /// The question's vector, if there is an embedder and every document has vectors of its.
-    pub(crate) question: Option<&'a [f32]>,
+    /// How near each unit is to the question in meaning, if that is to count.
+    pub(crate) near: Option<&'a Nearness>,
 }
 
 /// How a request is ranked.
@@ -131,11 +131,7 @@ impl Plan {
         Self {
             near,
             lexical: policy.lexical_weight.unwrap_or(1.0),
-            dense: if candidates.question.is_some() {
-                policy.dense_weight.unwrap_or(1.0)
-            } else {
-                0.0
-            },
+            dense: if candidates.near.is_some() { policy.dense_weight.unwrap_or(1.0) } else { 0.0 },
             decay: candidates.documents.iter().map(decay).collect(),
             fusion: policy.fusion,
         }
@@ -156,15 +152,14 @@ pub(crate) fn rank(candidates: &Candidates<'_>, policy: &Policy) -> Ranking {
             *share *= HEADING_LINE;
         }
     }
-    let near = plan.dense > 0.0 && candidates.question.is_some();
-    let near = candidates.question.filter(|_| near).map(|question| nearness(documents, question));
+    let near = candidates.near.filter(|_| plan.dense > 0.0);
 
     let values = match plan.fusion {
-        Fusion::Ranks => by_rank(&plan, &words.share, near.as_ref()),
+        Fusion::Ranks => by_rank(&plan, &words.share, near),
         Fusion::Scores => {
-            let mut values = facts(candidates, &plan, &question, &words.share, near.as_ref());
+            let mut values = facts(candidates, &plan, &question, &words.share, near);
             if decay.is_some() {
-                let said = said(candidates, &plan, &words, near.as_ref());
+                let said = said(candidates, &plan, &words, near);
                 for ((value, said), unit) in values.iter_mut().zip(said).zip(*units) {
                     if plan.decay[unit.document].is_some() {
                         *value = said;
@@ -174,14 +169,19 @@ pub(crate) fn rank(candidates: &Candidates<'_>, policy: &Policy) -> Ranking {
             values
         }
     };
-    let dense = near.map_or_else(|| vec![0.0; units.len()], |near| near.alone);
+    // What is only estimated is ranked by, and not told.
+    let dense = |unit: usize| {
+        near.filter(|near| near.known.is_empty() || near.known[unit])
+            .map_or(0.0, |near| near.alone[unit])
+    };
     let whole = (plan.lexical + plan.dense).max(f32::MIN_POSITIVE);
     let scores: Vec<Score> = (0..units.len())
         .map(|unit| {
-            let relevance = plan.lexical * words.share[unit] + plan.dense * dense[unit].max(0.0);
+            let dense = dense(unit);
+            let relevance = plan.lexical * words.share[unit] + plan.dense * dense.max(0.0);
             Score {
                 lexical: words.lexical[unit],
-                dense: dense[unit],
+                dense,
                 relevance: (relevance / whole).clamp(0.0, 1.0),
                 value: values[unit] + marks.emphasis(unit),
             }
@@ -197,20 +197,6 @@ pub(crate) fn rank(candidates: &Candidates<'_>, policy: &Policy) -> Ranking {
         places[unit] = place;
     }
     Ranking { order, scores, places, dense: plan.dense > 0.0 }
-}
-
-/// The nearness of all documents' sentences, end to end.
-fn nearness(documents: &[&Prepared], question: &[f32]) -> Nearness {
-    let mut all = Nearness::default();
-    for document in documents {
-        if let Some(vectors) = &document.vectors {
-            let near = vectors.nearness(question, &document.sentences);
-            all.alone.extend(near.alone);
-            all.window.extend(near.window);
-            all.chunk.extend(near.chunk);
-        }
-    }
-    all
 }
 
 /// What speaks for each sentence to state a fact.

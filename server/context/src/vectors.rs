@@ -22,7 +22,7 @@ pub(crate) struct Vectors {
     pub(crate) dimensions: usize,
     /// `dimensions` numbers a sentence.
     pub(crate) codes: Vec<i8>,
-    /// What a sentence's numbers are multiplied by.
+    /// What a sentence's numbers are multiplied by; 0 where it has no vector yet.
     pub(crate) scales: Vec<f32>,
     /// Length of the sum of a sentence's vector and its neighbours'.
     windows: Vec<f32>,
@@ -39,23 +39,48 @@ pub(crate) struct Nearness {
     pub(crate) window: Vec<f32>,
     /// Its chunk.
     pub(crate) chunk: Vec<f32>,
+    /// Sentences whose nearness is known; it is estimated for the others. Empty: all.
+    pub(crate) known: Vec<bool>,
+}
+
+impl Nearness {
+    /// Of as many sentences, of which nothing is looked at.
+    pub(crate) fn zero(sentences: usize) -> Self {
+        let zero = vec![0.0; sentences];
+        Self { alone: zero.clone(), window: zero.clone(), chunk: zero, known: Vec::new() }
+    }
+
+    /// Adds that of the next document, all of it known.
+    pub(crate) fn extend(&mut self, next: Self) {
+        self.alone.extend(next.alone);
+        self.window.extend(next.window);
+        self.chunk.extend(next.chunk);
+    }
+
+    /// Of some sentences, told by their numbers; all of it known.
+    pub(crate) fn of(&self, sentences: &[usize]) -> Self {
+        let of = |signal: &[f32]| sentences.iter().map(|&sentence| signal[sentence]).collect();
+        let (alone, window, chunk) = (of(&self.alone), of(&self.window), of(&self.chunk));
+        Self { alone, window, chunk, known: Vec::new() }
+    }
 }
 
 impl Vectors {
-    /// Rounds `vectors`, `dimensions` numbers for each of `sentences`.
-    pub(crate) fn new(
+    /// Rounds `vectors`, `dimensions` numbers each for some of `sentences`, told by their numbers.
+    pub(crate) fn new<'a>(
         maker: Arc<str>,
         dimensions: usize,
-        vectors: &[f32],
+        vectors: impl IntoIterator<Item = (usize, &'a [f32])>,
         sentences: &[Sentence],
     ) -> Self {
-        let mut codes = Vec::with_capacity(vectors.len());
-        let mut scales = Vec::with_capacity(sentences.len());
-        for vector in vectors.chunks_exact(dimensions) {
+        let mut codes = vec![0; sentences.len() * dimensions];
+        let mut scales = vec![0.0; sentences.len()];
+        for (sentence, vector) in vectors {
             let most = vector.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
             let scale = if most > 0.0 { most / STEPS } else { 1.0 };
-            codes.extend(vector.iter().map(|x| (x / scale).round() as i8));
-            scales.push(scale);
+            let codes = &mut codes[sentence * dimensions..][..dimensions];
+            codes.iter_mut().zip(vector).for_each(|(code, x)| *code = (x / scale).round() as i8);
+            scales[sentence] = scale;
         }
         Self::from_codes(maker, dimensions, codes, scales, sentences)
     }
@@ -88,6 +113,38 @@ impl Vectors {
             sentence += chunk.len();
         }
         vectors
+    }
+
+    /// Whether a sentence has a vector.
+    pub(crate) fn has(&self, sentence: usize) -> bool {
+        self.scales[sentence] != 0.0
+    }
+
+    /// With those of `more`, of the same sentences.
+    pub(crate) fn with(&self, more: &Self, sentences: &[Sentence]) -> Self {
+        self.pick(sentences, |sentence| match more.has(sentence) {
+            true => Some(more),
+            false => Some(self),
+        })
+    }
+
+    /// Those of the sentences that `wanted` says, as if there were no others.
+    pub(crate) fn only(&self, wanted: &[bool], sentences: &[Sentence]) -> Self {
+        self.pick(sentences, |sentence| wanted[sentence].then_some(self))
+    }
+
+    /// The vector of each sentence from where `from` says.
+    fn pick<'a>(&self, sentences: &[Sentence], from: impl Fn(usize) -> Option<&'a Self>) -> Self {
+        let dimensions = self.dimensions;
+        let mut codes = vec![0; self.codes.len()];
+        let mut scales = vec![0.0; self.scales.len()];
+        for (sentence, codes) in codes.chunks_exact_mut(dimensions).enumerate() {
+            if let Some(from) = from(sentence) {
+                codes.copy_from_slice(&from.codes[sentence * dimensions..][..dimensions]);
+                scales[sentence] = from.scales[sentence];
+            }
+        }
+        Self::from_codes(Arc::clone(&self.maker), dimensions, codes, scales, sentences)
     }
 
     /// The sum of some sentences' vectors, scaled to length 1.
@@ -134,7 +191,7 @@ impl Vectors {
             chunk[of.chunk] += near / self.chunks[of.chunk];
         }
         let chunk = sentences.iter().map(|sentence| chunk[sentence.chunk]).collect();
-        Nearness { alone, window, chunk }
+        Nearness { alone, window, chunk, known: Vec::new() }
     }
 }
 
@@ -168,7 +225,8 @@ mod tests {
         let raw: [[f32; 3]; 4] =
             [[1.0, 0.0, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]];
         let sentences = [sentence(0), sentence(0), sentence(1), sentence(1)];
-        let vectors = Vectors::new("test".into(), 3, &raw.concat(), &sentences);
+        let vectors =
+            Vectors::new("test".into(), 3, raw.iter().map(|x| &x[..]).enumerate(), &sentences);
         let question = [0.0, 1.0, 0.0];
         let near = vectors.nearness(&question, &sentences);
         let cosine = |weights: [f32; 4]| {
@@ -191,9 +249,9 @@ mod tests {
 
     #[test]
     fn nothing_is_near_a_document_without_sentences_or_a_zero_vector() {
-        let none = Vectors::new("test".into(), 2, &[], &[]);
+        let none = Vectors::new("test".into(), 2, [], &[]);
         assert_eq!(none.nearness(&[1.0, 0.0], &[]), Nearness::default());
-        let zero = Vectors::new("test".into(), 2, &[0.0, 0.0], &[sentence(0)]);
+        let zero = Vectors::new("test".into(), 2, [(0, &[0.0, 0.0][..])], &[sentence(0)]);
         assert_eq!(zero.nearness(&[1.0, 0.0], &[sentence(0)]).window, [0.0]);
     }
 }

@@ -169,17 +169,29 @@ proptest! {
         limit in prop::option::of(0..600_u32),
         honesty in prop::sample::select(vec![0, 3, 10, 10, 10, 40]),
         dense in any::<bool>(),
+        embed_bytes in prop::option::of(0..3000_usize),
     ) {
         let model = Runs { honesty };
         let cache = PreparedCache::new(1 << 20);
         let embedder = dense.then_some(&Letters as &dyn Embedder);
-        let tools = Tools { embedder, cache: Some(&cache), tenant: "one" };
+        let tools = Tools { embedder, cache: Some(&cache), embed_bytes, tenant: "one" };
         match compress(&documents, &policy, limit, &model, tools) {
             Ok(result) => {
                 check(&documents, policy.order, &result, limit);
                 let again = compress(&documents, &policy, limit, &model, tools).unwrap();
                 prop_assert_eq!(&again.context, &result.context);
                 prop_assert_eq!(&again.report.kept, &result.report.kept);
+                // Whatever was embedded before for other questions and settings.
+                let warm = PreparedCache::new(1 << 20);
+                for bytes in [embed_bytes.map(|bytes| bytes / 2), None] {
+                    let other = Policy { query: "What was slow?".to_owned(), ..policy.clone() };
+                    let tools = Tools { cache: Some(&warm), embed_bytes: bytes, ..tools };
+                    let _ = compress(&documents, &other, limit, &model, tools);
+                    let tools = Tools { embed_bytes, ..tools };
+                    let again = compress(&documents, &policy, limit, &model, tools).unwrap();
+                    prop_assert_eq!(&again.context, &result.context);
+                    prop_assert_eq!(&again.report.kept, &result.report.kept);
+                }
                 if let Some(k) = policy.top_k {
                     let chosen = result.report.kept.iter().filter(|kept| kept.rank > 0 && !kept.expanded);
                     prop_assert!(chosen.count() <= k as usize);

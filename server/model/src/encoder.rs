@@ -72,6 +72,11 @@ impl EncoderFile {
         &self.tokenizer
     }
 
+    /// The tokenizer alone.
+    pub fn into_tokenizer(self) -> WordPiece {
+        self.tokenizer
+    }
+
     /// The weights, by the names transformers give them.
     pub fn weights(&self) -> &SafeTensors {
         &self.weights

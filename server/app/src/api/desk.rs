@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) selections: Arc<dyn Selections>,
     /// Tokens of what was counted before.
     pub(crate) counts: Arc<TokenCounts>,
+    /// Most bytes embedded for a request.
+    pub(crate) embed_bytes: Option<usize>,
 }
 
 /// All that preparing a request needs beside the model, to be taken to the preparers' threads.
@@ -123,8 +125,13 @@ impl Desk {
 
     /// For a request of `tenant`.
     pub(super) fn means<'a>(&'a self, tenant: &'a str) -> Means<'a> {
-        let Shared { prepared, counts, .. } = &self.shared;
-        let tools = Tools { embedder: self.embedder.as_deref(), cache: Some(prepared), tenant };
+        let Shared { prepared, counts, embed_bytes, .. } = &self.shared;
+        let tools = Tools {
+            embedder: self.embedder.as_deref(),
+            cache: Some(prepared),
+            embed_bytes: *embed_bytes,
+            tenant,
+        };
         Means { tools, selections: &self.turns, counts }
     }
 
@@ -132,7 +139,8 @@ impl Desk {
     fn keep(&self, tenant: &str, document: &Document, bytes: &[u8]) {
         let maker = self.embedder.as_ref().map_or("", |embedder| embedder.identity());
         let key = PreparedKey::new(tenant, document, maker);
-        if self.shared.prepared.get(&key).is_some() {
+        if self.shared.prepared.get(&key).is_some_and(|kept| kept.is_embedded() || maker.is_empty())
+        {
             return;
         }
         let prepared = Prepared::decode(bytes, document).filter(|kept| kept.maker() == maker);

@@ -47,6 +47,7 @@ fn errors_name_what_is_wrong() {
     says(load("[engine]\ndevice = 'gpu'", &[], ""), &["device", "cuda:N"]);
     says(load("", &[("PITH_ENGINE_DEVICE", "cuda:x")], ""), &["cuda:x", "cuda:N"]);
     says(load("[context]\nembedder_device = 'gpu'", &[], ""), &["embedder_device", "cuda:N"]);
+    says(load("[context]\nembed_kib = 2000000", &[], ""), &["context.embed_kib", "0 to 1048576"]);
     says(load("[engine]\nmax_draft_tokens = 0", &[], ""), &["engine.max_draft_tokens", "1 to 32"]);
     says(load("[[tenants]]\nname = 'a'", &[], ""), &["tenants[0].key"]);
     says(load("[[tenants]]\nname = 'a b'\nkey = '12345678'", &[], ""), &["tenants[0].name"]);

@@ -14,6 +14,7 @@ mod dry_run;
 mod embeddings;
 mod files;
 mod health;
+mod long_documents;
 mod message_size;
 mod never_silent;
 mod prompt;

@@ -75,7 +75,9 @@ pub(super) fn decode(bytes: &[u8], text: &str) -> Option<Prepared> {
         [] => None,
         _ => Some(input.vectors(&sentences)?),
     };
-    input.0.is_empty().then_some(Prepared { sentences, index, cues, conversation, vectors })
+    let (sketch, paths) = (None, None);
+    let read = Prepared { sentences, index, cues, conversation, vectors, sketch, paths };
+    input.0.is_empty().then_some(read)
 }
 
 struct Writer(Vec<u8>);

@@ -106,8 +106,19 @@ impl Fields {
     }
 
     fn document(&mut self, document: &Document) {
-        let Document { id, title, text, format, elements, metadata: _, pinned, weight, hints } =
-            document;
+        // Whether it is stored decides on what is embedded at once, not on what it says.
+        let Document {
+            id,
+            title,
+            text,
+            format,
+            elements,
+            stored: _,
+            metadata: _,
+            pinned,
+            weight,
+            hints,
+        } = document;
         self.text(id);
         self.number(u64::from(title.is_some()));
         self.text(title.as_deref().unwrap_or(""));

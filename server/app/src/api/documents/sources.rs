@@ -125,6 +125,7 @@ pub(in super::super) fn resolve(
         contents.push(version.content);
         let document = &mut sources.documents[index];
         document.text = text;
+        document.stored = true;
         let as_stored;
         (document.format, as_stored) = reference.format(&version.mime)?;
         if let Some(Way { elements, origins }) = way {

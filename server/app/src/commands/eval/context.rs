@@ -27,7 +27,7 @@ use self::times::Times;
 use self::tuning::Tuned;
 use self::vectors::Vectors;
 use crate::commands::{Failure, local, report};
-use crate::config::{DeviceChoice, KvType};
+use crate::config::{self, DeviceChoice, KvType};
 use crate::hub::{self, Resolved};
 
 mod anchors;
@@ -89,6 +89,9 @@ pub struct ContextArgs {
     /// What compares by meaning: a name from `pith models` or a folder; empty leaves words alone
     #[arg(long, value_name = "NAME|FOLDER", default_value = "minilm")]
     embedder: String,
+    /// Most text embedded for a question, KiB, as the setting context.embed_kib; 0 is everything, as of stored documents
+    #[arg(long, value_name = "KIB", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
+    embed_kib: u32,
     /// Threads that compute; 0 is one per core allowed
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1024))]
     threads: u32,
@@ -126,7 +129,8 @@ fn measure(args: &ContextArgs, embedder: Option<&dyn Embedder>) -> Result<ExitCo
     let file = local::open(&model)?;
     let vectors = embedder.map(Vectors::new);
     let vectors = vectors.as_ref();
-    let ours = Ours::new(vectors.map(|vectors| vectors as &dyn Embedder));
+    let embed_bytes = config::embed_bytes(args.embed_kib as usize);
+    let ours = Ours::new(vectors.map(|vectors| vectors as &dyn Embedder), embed_bytes);
     let mut warnings = Vec::new();
     if vectors.is_none() {
         warnings.push("no embedder: nothing is compared by meaning".to_owned());

@@ -14,12 +14,18 @@ const PREPARED_BYTES: usize = 512 << 20;
 /// What selecting takes beside a model that counts.
 pub(super) struct Ours<'a> {
     embedder: Option<&'a dyn Embedder>,
+    embed_bytes: Option<usize>,
     prepared: PreparedCache,
 }
 
 impl<'a> Ours<'a> {
-    pub(super) fn new(embedder: Option<&'a dyn Embedder>) -> Self {
-        Self { embedder, prepared: PreparedCache::new(PREPARED_BYTES) }
+    pub(super) fn new(embedder: Option<&'a dyn Embedder>, embed_bytes: Option<usize>) -> Self {
+        Self { embedder, embed_bytes, prepared: PreparedCache::new(PREPARED_BYTES) }
+    }
+
+    /// As it is, with nothing prepared, and `embedder` in the place of its own.
+    pub(super) fn anew<'b>(&self, embedder: Option<&'b dyn Embedder>) -> Ours<'b> {
+        Ours::new(embedder, self.embed_bytes)
     }
 
     /// What is kept of `documents` for `question` by a policy that states a budget and nothing else; `None` if the budget
@@ -37,7 +43,12 @@ impl<'a> Ours<'a> {
             query: question.to_owned(),
             ..Policy::default()
         };
-        let tools = Tools { embedder: self.embedder, cache: Some(&self.prepared), tenant: "eval" };
+        let tools = Tools {
+            embedder: self.embedder,
+            cache: Some(&self.prepared),
+            embed_bytes: self.embed_bytes,
+            tenant: "eval",
+        };
         match compress(documents, &policy, None, model, tools) {
             Ok(compressed) => Ok(Some(compressed)),
             Err(ContextError::BudgetTooSmall { .. }) => Ok(None),

@@ -6,7 +6,6 @@ use pith_context::Embedder;
 use serde::Serialize;
 
 use super::meter::frame;
-use super::ours::Ours;
 use super::selection::Run;
 use crate::commands::Failure;
 use crate::commands::quantile::quantile;
@@ -56,7 +55,7 @@ impl Times {
             };
             let documents = &run.dataset.haystacks[question.haystack];
             // Nothing is known of the documents the first time.
-            let ours = Ours::new(embedder);
+            let ours = run.ours.anew(embedder);
             for seconds in [&mut cold, &mut again] {
                 let began = Instant::now();
                 let compressed = ours.select(documents, &question.text, budget, &counting)?;

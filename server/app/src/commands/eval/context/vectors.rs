@@ -87,6 +87,10 @@ impl Embedder for Vectors<'_> {
         self.inner.dimensions()
     }
 
+    fn sketcher(&self) -> Option<&dyn Embedder> {
+        self.inner.sketcher()
+    }
+
     fn embed(&self, texts: &[&str], out: &mut Vec<f32>) -> Result<(), ContextError> {
         let known = |text: &str| {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
