@@ -22,12 +22,14 @@ mod models;
 mod offsets;
 mod originals;
 mod prepare;
+mod rest;
 pub(crate) mod status;
 mod validate;
 
 pub(crate) use desk::Shared;
 pub(crate) use gate::{Door, GateLayer};
 pub(crate) use prepare::Preparers;
+pub(crate) use rest::Rest;
 
 /// What every service knows.
 #[derive(Debug, Clone)]

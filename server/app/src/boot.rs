@@ -22,7 +22,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::admission::Admission;
 use crate::api::status::{ApiError, internal};
-use crate::api::{Api, Door, GateLayer, Preparers, Shared};
+use crate::api::{Api, Door, GateLayer, Preparers, Rest, Shared};
 use crate::config::Config;
 use crate::drain::Drained;
 use crate::embedding::Embedding;
@@ -137,6 +137,7 @@ pub struct Running {
     pub(crate) stop: CancellationToken,
     pub(crate) server: AbortOnDropHandle<()>,
     _loader: AbortOnDropHandle<()>,
+    _rest: AbortOnDropHandle<()>,
 }
 
 /// Binds the port, begins to serve, and loads the model behind it.
@@ -160,6 +161,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         0 => cores,
         threads => threads,
     };
+    let prepared = Arc::new(PreparedCache::new(PREPARED_BYTES));
+    let (rest, rest_worker) = Rest::begin(Arc::clone(&prepared), Arc::clone(&admission));
     let api = Api {
         serving: Serving {
             phase: phase.clone(),
@@ -169,10 +172,11 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         admission: Arc::clone(&admission),
         preparers: Preparers::new(prepare_threads),
         shared: Shared {
-            prepared: Arc::new(PreparedCache::new(PREPARED_BYTES)),
+            prepared,
             selections: Arc::new(RecentSelections::new(SELECTIONS.0, SELECTIONS.1)),
             counts: Arc::default(),
             embed_bytes: crate::config::embed_bytes(config.context.embed_kib),
+            rest,
         },
         embedders: Preparers::new(prepare_threads),
         stored,
@@ -223,6 +227,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         stop,
         server: AbortOnDropHandle::new(server),
         _loader: AbortOnDropHandle::new(loader),
+        _rest: rest_worker,
     })
 }
 

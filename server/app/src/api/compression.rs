@@ -36,6 +36,7 @@ impl Compression for Api {
             let means = desk.means(tenant);
             let (text, mut report) =
                 pack(&request.query, &sources, unit, &served, means, caller.deadline, cancelled)?;
+            desk.leave(tenant, &sources.documents);
             sources.tell(&mut report, request.with_extracted_text);
             Ok((text, report))
         };

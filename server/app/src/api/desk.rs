@@ -12,7 +12,7 @@ use pith_proto::v1::OffsetUnit;
 use super::documents::{counts, sources};
 use super::status::ApiError;
 use super::validate::Sources;
-use super::{Api, hints, originals};
+use super::{Api, Rest, hints, originals};
 use crate::boot::Served;
 use crate::language_model::Cancelled;
 use crate::prompt::TokenCounts;
@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) counts: Arc<TokenCounts>,
     /// Most bytes embedded for a request.
     pub(crate) embed_bytes: Option<usize>,
+    /// Where the rest is left.
+    pub(crate) rest: Rest,
 }
 
 /// All that preparing a request needs beside the model, to be taken to the preparers' threads.
@@ -133,6 +135,14 @@ impl Desk {
             tenant,
         };
         Means { tools, selections: &self.turns, counts }
+    }
+
+    /// To be called when a request of `tenant` got what it needs of its documents: what of them was not embedded is, later.
+    pub(super) fn leave(&self, tenant: &str, documents: &[Document]) {
+        if let Some(embedder) = self.embedder.as_ref().filter(|_| self.shared.embed_bytes.is_some())
+        {
+            self.shared.rest.leave(tenant, documents, embedder);
+        }
     }
 
     /// Takes what was stored with `document` for as good as prepared just now, if it would come out the same.

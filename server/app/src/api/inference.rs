@@ -38,7 +38,9 @@ impl Api {
                     &cancelled,
                 )?;
                 let means = desk.means(&tenant);
-                prepare(&job, &served, means, deadline, cancelled).map(|prepared| (job, prepared))
+                let prepared = prepare(&job, &served, means, deadline, cancelled)?;
+                desk.leave(&tenant, &job.sources.documents);
+                Ok((job, prepared))
             };
             self.preparers.run(work).await?
         };

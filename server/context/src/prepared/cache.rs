@@ -58,12 +58,20 @@ impl PreparedCache {
             kept.bytes -= before.bytes;
         }
         kept.bytes += bytes;
-        while kept.bytes > self.most_bytes {
-            // Few are kept, each costs much to make: looking at all of them is nothing beside that.
-            let oldest = kept.entries.iter().min_by_key(|(_, entry)| entry.used);
-            let Some(oldest) = oldest.map(|(key, _)| *key) else { return };
-            kept.remove(&oldest);
-        }
+        kept.make_room(self.most_bytes);
+    }
+
+    /// Keeps `prepared` in the place of what is kept under `key`, as if it had not been asked for; says whether there was
+    /// any. What was forgotten meanwhile stays forgotten.
+    pub fn replace(&self, key: &PreparedKey, prepared: Arc<Prepared>) -> bool {
+        let bytes = prepared.size();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(entry) = kept.entries.get_mut(key) else { return false };
+        let before = std::mem::replace(&mut entry.bytes, bytes);
+        entry.prepared = prepared;
+        kept.bytes = kept.bytes - before + bytes;
+        kept.make_room(self.most_bytes);
+        true
     }
 
     /// Forgets every document of `tenant`.
@@ -77,6 +85,16 @@ impl PreparedCache {
 }
 
 impl Kept {
+    /// Drops what was not asked for longest until the rest fits.
+    fn make_room(&mut self, most_bytes: usize) {
+        while self.bytes > most_bytes {
+            // Few are kept, each costs much to make: looking at all of them is nothing beside that.
+            let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used);
+            let Some(oldest) = oldest.map(|(key, _)| *key) else { return };
+            self.remove(&oldest);
+        }
+    }
+
     fn remove(&mut self, key: &PreparedKey) {
         if let Some(entry) = self.entries.remove(key) {
             self.bytes -= entry.bytes;

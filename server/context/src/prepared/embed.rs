@@ -40,11 +40,15 @@ impl Prepared {
         self.sentences.iter().map(cost).collect()
     }
 
-    /// Whether some of the sentences that `wanted` says have no vector.
+    /// Whether a sentence has a vector.
+    fn has(&self, sentence: usize) -> bool {
+        self.vectors.as_ref().is_some_and(|vectors| vectors.has(sentence))
+    }
+
+    /// Whether some of the sentences that `wanted` says have no vector; also if there are none at all.
     pub(crate) fn lacks(&self, wanted: impl Fn(usize) -> bool) -> bool {
-        self.vectors.as_ref().is_none_or(|vectors| {
-            (0..self.sentences.len()).any(|sentence| wanted(sentence) && !vectors.has(sentence))
-        })
+        let missing = |sentence| wanted(sentence) && !self.has(sentence);
+        self.vectors.is_none() || (0..self.sentences.len()).any(missing)
     }
 
     /// Sees to it that the sentences that `wanted` says have vectors of `embedder`.
@@ -55,15 +59,29 @@ impl Prepared {
         wanted: impl Fn(usize) -> bool,
         proceed: &mut dyn FnMut() -> Result<(), ContextError>,
     ) -> Result<(), ContextError> {
-        let has = |sentence| self.vectors.as_ref().is_some_and(|vectors| vectors.has(sentence));
         let missing: Vec<usize> =
-            (0..self.sentences.len()).filter(|&at| wanted(at) && !has(at)).collect();
+            (0..self.sentences.len()).filter(|&at| wanted(at) && !self.has(at)).collect();
         let vectors = self.vectors_of(document, embedder, &missing, proceed)?;
         self.vectors = Some(match &self.vectors {
             Some(before) => before.with(&vectors, &self.sentences),
             None => vectors,
         });
         Ok(())
+    }
+
+    /// Gives up to `most` of the sentences of `document`, which it was made of, that have no vector yet one of `embedder`.
+    ///
+    /// # Errors
+    /// The embedder's.
+    pub fn embed_more(
+        &mut self,
+        document: &Document,
+        embedder: &dyn Embedder,
+        most: usize,
+    ) -> Result<(), ContextError> {
+        let lacking = (0..self.sentences.len()).filter(|&sentence| !self.has(sentence));
+        let end = lacking.take(most).last().map_or(0, |last| last + 1);
+        self.embed(document, embedder, |sentence| sentence < end, &mut || Ok(()))
     }
 
     /// Gives all sentences vectors of `sketcher`, beside those of the embedder.
