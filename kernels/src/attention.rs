@@ -12,6 +12,8 @@ pub use bidirectional::{BidirectionalShape, bidirectional};
 
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+use crate::kv::LANES;
 use crate::pool::Shards;
 use crate::{Isa, KvLayer, Pool, PoolError};
 
@@ -165,11 +167,11 @@ fn mass_weights(
     position: usize,
 ) -> (usize, Vec<f32>) {
     #[cfg(target_arch = "x86_64")]
-    if isa.avx2() && shape.head_dim.is_multiple_of(8) {
+    if isa.avx2() {
         let seen = shape.visible(position);
         let kv_head = head / (shape.heads / shape.kv_heads);
         // SAFETY: the machine has the features, and the caller checked the blocks.
-        return (seen.start, unsafe { x86::mass::weights(shape, keys, kv_head, q, seen) });
+        return (seen.start, unsafe { x86::mass::weights(isa, shape, keys, kv_head, q, seen) });
     }
     let _ = isa;
     scalar::weights(shape, keys, head, q, position, &[])
@@ -184,6 +186,12 @@ struct Keys<'a> {
 }
 
 impl Keys<'_> {
+    /// Whether the keys from position `start` on lie side by side, in order, by sixteens.
+    #[cfg(target_arch = "x86_64")]
+    fn grouped(&self, start: usize) -> bool {
+        self.block_size.is_multiple_of(LANES) && start.is_multiple_of(LANES)
+    }
+
     /// The slot of the key at `position`.
     fn slot(&self, position: usize) -> usize {
         self.blocks[position / self.block_size] as usize * self.block_size

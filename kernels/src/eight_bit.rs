@@ -17,18 +17,16 @@ pub(crate) fn scale(max: f32) -> (f32, f32) {
 
 /// The largest magnitude. As integers, magnitudes are in the order of the floats, with NaN above infinity.
 #[inline]
-fn largest(x: &[f32]) -> f32 {
+pub(crate) fn largest(x: &[f32]) -> f32 {
     f32::from_bits(x.iter().map(|x| x.abs().to_bits()).max().unwrap_or(0))
 }
 
-/// Writes the codes of `x` and gives their scale.
+/// Writes the codes of `x`, whose scale is `1 / inverse`.
 #[inline]
-pub(crate) fn encode(x: &[f32], codes: &mut [i8]) -> f32 {
-    let (scale, inverse) = scale(largest(x));
+pub(crate) fn codes(x: &[f32], inverse: f32, codes: &mut [i8]) {
     for (code, x) in codes.iter_mut().zip(x) {
         *code = (x * inverse).round_ties_even() as i8;
     }
-    scale
 }
 
 /// What becomes of activations, whole groups, on their way through eight bits.

@@ -9,8 +9,13 @@ pub use vectors::KvType;
 
 use crate::{Isa, Pool, PoolError};
 
-/// Keys and values of one layer: `[kv_head][slot][head_dim]`, a slot being
-/// `block * block_size + offset`.
+/// Keys that lie side by side.
+pub(crate) const LANES: usize = 16;
+
+/// Keys and values of one layer, a slot being `block * block_size + offset`.
+///
+/// Values are `[kv_head][slot][head_dim]`. Keys are `[kv_head][slot / 16][head_dim][slot % 16]`: a dimension of sixteen
+/// keys is one load, so sixteen scores are made side by side and nothing is added up across a register.
 #[derive(Debug)]
 pub struct KvLayer {
     kind: KvType,
@@ -25,8 +30,11 @@ impl KvLayer {
     /// Zeroed storage for `slots` tokens of `kv_heads` heads of `head_dim` (untouched pages
     /// stay unmapped until first written).
     pub fn new(kind: KvType, kv_heads: usize, head_dim: usize, slots: usize) -> Self {
-        let vectors = || Vectors::new(kind, kv_heads * slots, head_dim);
-        Self { kind, kv_heads, head_dim, slots, keys: vectors(), values: vectors() }
+        let vectors = |lanes: usize| {
+            Vectors::new(kind, kv_heads * slots.next_multiple_of(lanes), head_dim, lanes)
+        };
+        let (keys, values) = (vectors(LANES), vectors(1));
+        Self { kind, kv_heads, head_dim, slots, keys, values }
     }
 
     /// Bytes of keys and values for one token.
@@ -54,41 +62,58 @@ impl KvLayer {
         self.head_dim
     }
 
-    /// The key of a slot and head.
-    pub(crate) fn key(&self, head: usize, slot: usize) -> Vector<'_> {
-        self.keys.get(self.index(head, slot), self.head_dim)
+    /// Dimensions of the key of a slot and head.
+    pub(crate) fn key(&self, head: usize, slot: usize) -> impl Iterator<Item = f64> {
+        self.keys.iter(self.key_index(head, slot))
     }
 
-    /// The value of a slot and head.
-    pub(crate) fn value(&self, head: usize, slot: usize) -> Vector<'_> {
-        self.values.get(self.index(head, slot), self.head_dim)
+    /// Dimensions of the value of a slot and head.
+    pub(crate) fn value(&self, head: usize, slot: usize) -> impl Iterator<Item = f64> {
+        self.values.iter(self.value_index(head, slot))
     }
 
-    /// Where the elements of a key begin: f16 or codes.
+    /// The value of a slot and head as it is kept.
     #[cfg(target_arch = "x86_64")]
-    pub(crate) fn key_elements(&self, head: usize, slot: usize) -> *const u8 {
-        self.keys.elements(self.index(head, slot), self.head_dim)
+    pub(crate) fn value_vector(&self, head: usize, slot: usize) -> Vector<'_> {
+        self.values.group(self.value_index(head, slot))
+    }
+
+    /// Dimension `d` of the [`LANES`] keys around `slot`.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn key_lanes(&self, head: usize, slot: usize, d: usize) -> Vector<'_> {
+        self.keys.group(self.key_index(head, slot)).part(d * LANES..(d + 1) * LANES)
+    }
+
+    /// Where the elements, f16 or codes, of the [`LANES`] keys around `slot` begin: `[head_dim][LANES]`.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn key_group(&self, head: usize, slot: usize) -> *const u8 {
+        self.keys.elements(self.key_index(head, slot))
     }
 
     /// Where the elements of a value begin: f16 or codes.
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn value_elements(&self, head: usize, slot: usize) -> *const u8 {
-        self.values.elements(self.index(head, slot), self.head_dim)
+        self.values.elements(self.value_index(head, slot))
     }
 
     /// What the codes of a key are multiplied by; `None` for floats.
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn key_scale(&self, head: usize, slot: usize) -> Option<f32> {
-        self.keys.scale(self.index(head, slot))
+        self.keys.scale(self.key_index(head, slot))
     }
 
     /// What the codes of a value are multiplied by; `None` for floats.
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn value_scale(&self, head: usize, slot: usize) -> Option<f32> {
-        self.values.scale(self.index(head, slot))
+        self.values.scale(self.value_index(head, slot))
     }
 
-    fn index(&self, head: usize, slot: usize) -> usize {
+    fn key_index(&self, head: usize, slot: usize) -> usize {
+        debug_assert!(head < self.kv_heads && slot < self.slots);
+        head * self.slots.next_multiple_of(LANES) + slot
+    }
+
+    fn value_index(&self, head: usize, slot: usize) -> usize {
         debug_assert!(head < self.kv_heads && slot < self.slots);
         head * self.slots + slot
     }
@@ -113,17 +138,26 @@ impl KvLayer {
         assert!(x.len() >= slots.len() * stride, "a row of x is missing");
         assert!(key_offset + width <= stride && value_offset + width <= stride, "offset");
         assert!(slots.iter().all(|&slot| (slot as usize) < self.slots), "slot out of bounds");
-        let (dim, capacity) = (self.head_dim, self.slots);
+        let dim = self.head_dim;
+        let (key_slots, value_slots) = (self.slots.next_multiple_of(LANES), self.slots);
         let (keys, values) = (self.keys.shards(), self.values.shards());
         // One task per head: heads own disjoint storage, whatever the slots are. Rows of a head are
         // written in order, so that of two rows for one slot the later stays.
         let write_head = |head: usize| {
             for (row, &slot) in x.chunks_exact(stride).zip(slots) {
-                let at = head * capacity + slot as usize;
-                // SAFETY: `slot < capacity` and `head < kv_heads`; only this task touches this head.
+                let slot = slot as usize;
+                // SAFETY: `slot < slots` and `head < kv_heads`; only this task touches this head.
                 unsafe {
-                    keys.write(isa, at, &row[key_offset + head * dim..][..dim]);
-                    values.write(isa, at, &row[value_offset + head * dim..][..dim]);
+                    keys.write(
+                        isa,
+                        head * key_slots + slot,
+                        &row[key_offset + head * dim..][..dim],
+                    );
+                    values.write(
+                        isa,
+                        head * value_slots + slot,
+                        &row[value_offset + head * dim..][..dim],
+                    );
                 }
             }
         };
@@ -141,10 +175,9 @@ impl KvLayer {
         let (from, to, len) = (from as usize, to as usize, len as usize);
         assert!(from + len <= self.slots && to + len <= self.slots, "slot out of bounds");
         for head in 0..self.kv_heads {
-            let first = head * self.slots;
-            for vectors in [&mut self.keys, &mut self.values] {
-                vectors.copy(first + from, first + to, len, self.head_dim);
-            }
+            let (key, value) = (self.key_index(head, 0), self.value_index(head, 0));
+            self.keys.copy(key + from, key + to, len);
+            self.values.copy(value + from, value + to, len);
         }
     }
 
@@ -171,8 +204,9 @@ mod tests {
             KvType::F16 => x.iter().map(|&x| f16::from_f32(x).to_f64()).collect(),
             KvType::Int8 => {
                 let mut codes = vec![0; x.len()];
-                let scale = f64::from(eight_bit::encode(x, &mut codes));
-                codes.iter().map(|&code| f64::from(code) * scale).collect()
+                let (scale, inverse) = eight_bit::scale(eight_bit::largest(x));
+                eight_bit::codes(x, inverse, &mut codes);
+                codes.iter().map(|&code| f64::from(code) * f64::from(scale)).collect()
             }
         }
     }
@@ -194,15 +228,12 @@ mod tests {
                     for slot in [Some(slot as usize), copied].into_iter().flatten() {
                         let x = &x[row * stride + 1 + head * dim..];
                         let (key, value) = (kv.key(head, slot), kv.value(head, slot));
-                        assert_eq!(key.iter().collect::<Vec<_>>(), kept(kind, &x[..dim]));
-                        assert_eq!(
-                            value.iter().collect::<Vec<_>>(),
-                            kept(kind, &x[width..][..dim])
-                        );
+                        assert_eq!(key.collect::<Vec<_>>(), kept(kind, &x[..dim]));
+                        assert_eq!(value.collect::<Vec<_>>(), kept(kind, &x[width..][..dim]));
                     }
                 }
                 for untouched in [1, 2, 3, 4, 6, 8, 10] {
-                    assert!(kv.key(head, untouched).iter().all(f64::is_nan));
+                    assert!(kv.key(head, untouched).all(f64::is_nan));
                 }
             }
         }

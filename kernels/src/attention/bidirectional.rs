@@ -119,82 +119,72 @@ impl Part<'_> {
         }
     }
 
-    /// Scores by tiles of sixteen keys, values by tiles of sixteen dimensions.
+    /// Keys are turned once, and both products are those of plain matrices.
     ///
     /// # Safety
     /// As [`Part::scalar`]; the machine has AVX2 and the head's dimensions are a multiple of a tile's width.
     #[cfg(target_arch = "x86_64")]
     unsafe fn tiled(&self) {
-        use crate::tile::{WIDTH, multiplier};
+        use crate::tile::{Product, WIDTH};
         let (width, dim, length) = (self.width(), self.shape.head_dim, self.rows.len());
         let stride = 3 * width;
         let padded = length.next_multiple_of(WIDTH);
-        let multiply = multiplier(self.isa);
         SCRATCH.with_borrow_mut(|Scratch { keys, scores }| {
             keys.resize(padded * dim, 0.0);
             scores.resize(ROWS * padded, 0.0);
             self.isa.vectorize(
                 #[inline(always)]
-                || self.turn_keys(keys),
+                || self.turn_keys(keys, padded),
             );
             for first in (0..length).step_by(ROWS) {
                 let rows = ROWS.min(length - first);
                 let queries = self.vector(self.rows.start + first, 0).as_ptr();
-                for (tile, keys) in keys.chunks_exact(WIDTH * dim).enumerate() {
-                    // SAFETY: `rows` rows of queries, `stride` apart; a whole tile of keys; scores of `ROWS` rows.
-                    unsafe {
-                        let scores = scores.as_mut_ptr().add(tile * WIDTH);
-                        multiply(
-                            rows,
-                            dim,
-                            queries,
-                            stride,
-                            keys.as_ptr(),
-                            WIDTH,
-                            scores,
-                            padded,
-                            true,
-                        );
-                    }
-                }
+                let product = Product {
+                    rows,
+                    depth: dim,
+                    cols: padded,
+                    a: queries,
+                    a_stride: stride,
+                    b: keys.as_ptr(),
+                    b_stride: padded,
+                    c: scores.as_mut_ptr(),
+                    c_stride: padded,
+                    fresh: true,
+                };
+                // SAFETY: `rows` rows of queries, `stride` apart; all dimensions of the keys; scores of `ROWS` rows.
+                unsafe { product.compute(self.isa) };
                 let weighed = &mut scores[..rows * padded];
                 softmax::rows(self.isa, weighed, padded, length, self.shape.scale);
-                for at in (0..dim).step_by(WIDTH) {
-                    let values = self.vector(self.rows.start, 2)[at..].as_ptr();
-                    let to = (self.rows.start + first) * width + self.head * dim + at;
-                    // SAFETY: weights of `rows` rows by `length` keys; as many rows of values, `stride` apart, from a
-                    // column with sixteen of the head; the caller's promise for `out`, of which each slice
-                    // is sixteen floats of this head.
-                    unsafe {
-                        let out = self.out.slice(to, WIDTH).as_mut_ptr();
-                        multiply(
-                            rows,
-                            length,
-                            scores.as_ptr(),
-                            padded,
-                            values,
-                            stride,
-                            out,
-                            width,
-                            true,
-                        );
+                let to = (self.rows.start + first) * width + self.head * dim;
+                // SAFETY: weights of `rows` rows by `length` keys; as many rows of values, `stride` apart; the caller's
+                // promise for `out`, of which each row is this head's.
+                unsafe {
+                    Product {
+                        rows,
+                        depth: length,
+                        cols: dim,
+                        a: scores.as_ptr(),
+                        a_stride: padded,
+                        b: self.vector(self.rows.start, 2).as_ptr(),
+                        b_stride: stride,
+                        c: self.out.slice(to, dim).as_mut_ptr(),
+                        c_stride: width,
+                        fresh: true,
                     }
+                    .compute(self.isa);
                 }
             }
         });
     }
 
-    /// Keys by tile, then dimension, then key: a tile's sixteen keys lie side by side. Keys past the last keep what was
-    /// there: their scores are never read.
+    /// Keys by dimension, then key, `padded` in a row. Those past the last keep what was there: their scores are never
+    /// read.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    fn turn_keys(&self, out: &mut [f32]) {
-        use crate::tile::WIDTH;
-        let dim = self.shape.head_dim;
+    fn turn_keys(&self, out: &mut [f32], padded: usize) {
         for (key, row) in self.rows.clone().enumerate() {
-            let tile = &mut out[key / WIDTH * WIDTH * dim..][..WIDTH * dim];
-            for (column, &value) in tile.chunks_exact_mut(WIDTH).zip(self.vector(row, 1)) {
-                column[key % WIDTH] = value;
+            for (out, &value) in out.chunks_exact_mut(padded).zip(self.vector(row, 1)) {
+                out[key] = value;
             }
         }
     }

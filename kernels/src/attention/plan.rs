@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::x86::{NARROW, TILE};
+use super::x86::{FEW, TILE};
 use super::{AttentionShape, SequenceView};
 
 /// Query rows times heads of a group in an item: what one conversion of keys and values is shared by.
@@ -73,7 +73,7 @@ impl Plan {
             let keys = first_key..base + rows.end;
             let count = segments(keys.clone()).count();
             // Few rows are bound by memory and long ones would leave workers idle.
-            let few = rows.len() * group <= NARROW || tiles * shape.kv_heads < ITEMS;
+            let few = rows.len() * group <= FEW || tiles * shape.kv_heads < ITEMS;
             let splits = if few { count } else { 1 };
             for kv_head in 0..shape.kv_heads {
                 let whole = Item {

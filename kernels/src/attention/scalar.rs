@@ -18,7 +18,7 @@ pub(super) fn row(
         let mut sum = vec![0.0f64; dim];
         for (i, &weight) in weights.iter().enumerate() {
             let value = keys.kv.value(head / group, keys.slot(first + i));
-            for (sum, v) in sum.iter_mut().zip(value.iter()) {
+            for (sum, v) in sum.iter_mut().zip(value) {
                 *sum += f64::from(weight) * v;
             }
         }
@@ -43,7 +43,7 @@ pub(super) fn weights(
     let mut scores: Vec<f64> = visible
         .map(|at| {
             let key = keys.kv.key(kv_head, keys.slot(at));
-            let dot: f64 = q.iter().zip(key.iter()).map(|(&q, k)| f64::from(q) * k).sum();
+            let dot: f64 = q.iter().zip(key).map(|(&q, k)| f64::from(q) * k).sum();
             let mut score = dot * f64::from(shape.scale);
             if let Some(cap) = shape.softcap {
                 score = f64::from(cap) * (score / f64::from(cap)).tanh();

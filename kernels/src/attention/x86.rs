@@ -1,21 +1,21 @@
 //! Attention with AVX2 and above: keys and values pass once per item, shared by its rows and heads. AMX takes a
-//! segment of keys at once (`amx`), the others tiles of 64 (`narrow`, `wide`).
+//! segment of keys at once (`amx`), the others tiles of 64 (`scores`, `softmax`, `values`).
 //!
 //! Whichever way scores and sums are computed on an instruction set, a row's are made of the same operations in the
 //! same order, so they have the same bits however its prompt is cut and whatever runs beside it.
 
 mod amx;
-mod dots;
+mod element;
 pub(super) mod mass;
-mod narrow;
+mod scores;
 mod scratch;
 mod softmax;
-mod wide;
+mod values;
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
-use scratch::{Part, Scratch, lanes, padded};
+use scratch::{Part, Scratch, padded};
 
 use super::plan::{Item, Merge, Plan, segments};
 use super::{AttentionShape, Keys, SequenceView};
@@ -25,9 +25,8 @@ use crate::{Isa, Pool, PoolError};
 /// Keys of a tile.
 pub(super) const TILE: usize = 64;
 
-/// Rows (times heads) up to which keys and values are used straight from f16; above, a tile is
-/// converted first, keys transposed.
-pub(super) const NARROW: usize = 8;
+/// Rows (times heads) up to which keys and values are used as they are kept; above, a tile is converted first.
+pub(super) const FEW: usize = 8;
 
 /// Up to [`TILE`] consecutive keys of one head, and their values.
 #[derive(Clone, Copy)]
@@ -47,6 +46,16 @@ impl KeyTile<'_> {
     /// The slot of key `i` of the tile.
     fn slot(&self, i: usize) -> usize {
         self.keys.slot(self.start + i)
+    }
+
+    /// Whether every sixteen keys lie side by side, in order.
+    fn grouped(&self) -> bool {
+        self.keys.grouped(self.start)
+    }
+
+    /// Where the elements of the keys that lie beside key `i` of the tile begin: `[dim][LANES]`.
+    fn group(&self, i: usize) -> *const u8 {
+        self.keys.kv.key_group(self.head, self.slot(i))
     }
 }
 
@@ -193,29 +202,20 @@ impl Batch<'_> {
         let (dim, group) = (shape.head_dim, self.group());
         let sequence = &self.sequences[item.sequence];
         let rows = item.rows.len() * group;
-        let narrow = rows <= NARROW && dim.is_multiple_of(8);
         let base = sequence.context - sequence.rows + item.rows.start;
         for start in segment.clone().step_by(TILE) {
             let count = TILE.min(segment.end - start);
             let tile = KeyTile { keys, head: item.kv_head, start, count };
             // SAFETY: the caller's promise.
             unsafe {
-                if narrow {
-                    narrow::scores(rows, tile, scratch);
-                } else {
-                    wide::scores(rows, tile, scratch);
-                }
+                scores::scores(self.isa, rows, tile, scratch);
                 for row in 0..rows {
                     let visible = shape.visible(base + row / group);
                     let from = visible.start.clamp(start, start + count) - start;
                     let to = visible.end.clamp(start, start + count) - start;
                     softmax::row(shape, sequence.bias, start, from..to, row, dim, scratch);
                 }
-                if narrow {
-                    narrow::accumulate(rows, tile, scratch);
-                } else {
-                    wide::accumulate(self.isa, rows, tile, scratch);
-                }
+                values::accumulate(self.isa, rows, tile, scratch);
             }
         }
     }

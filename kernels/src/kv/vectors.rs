@@ -1,5 +1,7 @@
 //! Vectors of a head's dimensions, one for each slot and head, in the type they are kept in.
 
+use std::ops::Range;
+
 use half::f16;
 
 use crate::pool::Shards;
@@ -35,76 +37,117 @@ impl KvType {
     }
 }
 
-/// One vector as it is kept.
+/// Some elements as they are kept.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Vector<'a> {
     /// Bits of f16.
     F16(&'a [u16]),
-    /// Codes, and what they are multiplied by.
-    Int8(&'a [i8], f32),
+    /// Codes, to be multiplied by their vector's scale.
+    Int8(&'a [i8]),
 }
 
-impl Vector<'_> {
-    /// Its dimensions.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = f64> {
-        let (bits, codes, scale) = match *self {
-            Self::F16(bits) => (bits, &[][..], 1.0),
-            Self::Int8(codes, scale) => (&[][..], codes, f64::from(scale)),
-        };
-        let halves = bits.iter().map(|&bits| f16::from_bits(bits).to_f64());
-        halves.chain(codes.iter().map(move |&code| f64::from(code) * scale))
+impl<'a> Vector<'a> {
+    /// Those in `range`.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn part(self, range: Range<usize>) -> Vector<'a> {
+        match self {
+            Self::F16(bits) => Self::F16(&bits[range]),
+            Self::Int8(codes) => Self::Int8(&codes[range]),
+        }
     }
 }
 
-/// Storage `[head][slot][dim]`.
+/// Vectors of `dim` elements, `lanes` of them side by side: `[index / lanes][dim][index % lanes]`.
 #[derive(Debug)]
-pub(super) enum Vectors {
+pub(super) struct Vectors {
+    elements: Elements,
+    dim: usize,
+    lanes: usize,
+}
+
+#[derive(Debug)]
+enum Elements {
     F16(Vec<u16>),
-    Int8 { codes: Vec<i8>, scales: Vec<f32> },
+    /// A scale for each vector.
+    Int8(Vec<i8>, Vec<f32>),
 }
 
 impl Vectors {
     /// `count` zeros of `dim`, their pages unmapped until first written.
-    pub(super) fn new(kind: KvType, count: usize, dim: usize) -> Self {
+    pub(super) fn new(kind: KvType, count: usize, dim: usize, lanes: usize) -> Self {
+        debug_assert!(count.is_multiple_of(lanes), "{count} vectors");
         // `vec![0; n]` asks the allocator for zeroed memory: large ones are fresh, lazy pages.
-        match kind {
-            KvType::F16 => Self::F16(vec![0; count * dim]),
-            KvType::Int8 => Self::Int8 { codes: vec![0; count * dim], scales: vec![0.0; count] },
+        let elements = match kind {
+            KvType::F16 => Elements::F16(vec![0; count * dim]),
+            KvType::Int8 => Elements::Int8(vec![0; count * dim], vec![0.0; count]),
+        };
+        Self { elements, dim, lanes }
+    }
+
+    /// Where the elements of vector `index`, and of those beside it, lie.
+    fn place(&self, index: usize) -> Range<usize> {
+        let len = self.dim * self.lanes;
+        index / self.lanes * len..(index / self.lanes + 1) * len
+    }
+
+    /// The elements of vector `index`, and of those beside it.
+    pub(super) fn group(&self, index: usize) -> Vector<'_> {
+        match &self.elements {
+            Elements::F16(bits) => Vector::F16(&bits[self.place(index)]),
+            Elements::Int8(codes, _) => Vector::Int8(&codes[self.place(index)]),
         }
     }
 
-    /// Vector `index`.
-    pub(super) fn get(&self, index: usize, dim: usize) -> Vector<'_> {
-        match self {
-            Self::F16(bits) => Vector::F16(&bits[index * dim..][..dim]),
-            Self::Int8 { codes, scales } => {
-                Vector::Int8(&codes[index * dim..][..dim], scales[index])
-            }
-        }
+    /// Dimensions of vector `index`.
+    pub(super) fn iter(&self, index: usize) -> impl Iterator<Item = f64> {
+        let elements = self.place(index).skip(index % self.lanes).step_by(self.lanes);
+        elements.map(move |at| match &self.elements {
+            Elements::F16(bits) => f16::from_bits(bits[at]).to_f64(),
+            Elements::Int8(codes, scales) => f64::from(codes[at]) * f64::from(scales[index]),
+        })
     }
 
-    /// Where the elements of vector `index` begin.
-    pub(super) fn elements(&self, index: usize, dim: usize) -> *const u8 {
-        match self {
-            Self::F16(bits) => bits[index * dim..][..dim].as_ptr().cast(),
-            Self::Int8 { codes, .. } => codes[index * dim..][..dim].as_ptr().cast(),
+    /// Where the elements of vector `index`, and of those beside it, begin.
+    pub(super) fn elements(&self, index: usize) -> *const u8 {
+        match self.group(index) {
+            Vector::F16(bits) => bits.as_ptr().cast(),
+            Vector::Int8(codes) => codes.as_ptr().cast(),
         }
     }
 
     /// What codes of vector `index` are multiplied by; `None` for floats.
     pub(super) fn scale(&self, index: usize) -> Option<f32> {
-        match self {
-            Self::F16(_) => None,
-            Self::Int8 { scales, .. } => Some(scales[index]),
+        match &self.elements {
+            Elements::F16(_) => None,
+            Elements::Int8(_, scales) => Some(scales[index]),
         }
     }
 
-    pub(super) fn copy(&mut self, from: usize, to: usize, count: usize, dim: usize) {
-        let elements = from * dim..(from + count) * dim;
-        match self {
-            Self::F16(bits) => bits.copy_within(elements, to * dim),
-            Self::Int8 { codes, scales } => {
-                codes.copy_within(elements, to * dim);
+    /// Copies `count` vectors from `from` on to `to` on.
+    pub(super) fn copy(&mut self, from: usize, to: usize, count: usize) {
+        let Self { dim, lanes, .. } = *self;
+        let whole = [from, to, count].iter().all(|n| n.is_multiple_of(lanes));
+        /// By groups where they are whole.
+        fn elements<T: Copy>(
+            all: &mut [T],
+            whole: bool,
+            (from, to, count): (usize, usize, usize),
+            (dim, lanes): (usize, usize),
+        ) {
+            if whole {
+                return all.copy_within(from * dim..(from + count) * dim, to * dim);
+            }
+            let first = |index: usize| index / lanes * lanes * dim + index % lanes;
+            for (from, to) in (from..from + count).zip(to..) {
+                for d in 0..dim {
+                    all[first(to) + d * lanes] = all[first(from) + d * lanes];
+                }
+            }
+        }
+        match &mut self.elements {
+            Elements::F16(bits) => elements(bits, whole, (from, to, count), (dim, lanes)),
+            Elements::Int8(codes, scales) => {
+                elements(codes, whole, (from, to, count), (dim, lanes));
                 scales.copy_within(from..from + count, to);
             }
         }
@@ -112,45 +155,82 @@ impl Vectors {
 
     /// Makes every vector NaN.
     pub(super) fn poison(&mut self) {
-        match self {
-            Self::F16(bits) => bits.fill(f16::NAN.to_bits()),
-            Self::Int8 { scales, .. } => scales.fill(f32::NAN),
+        match &mut self.elements {
+            Elements::F16(bits) => bits.fill(f16::NAN.to_bits()),
+            Elements::Int8(_, scales) => scales.fill(f32::NAN),
         }
     }
 
     /// For tasks that write vectors of their own.
     pub(super) fn shards(&mut self) -> VectorShards {
-        match self {
-            Self::F16(bits) => VectorShards::F16(Shards::new(bits)),
-            Self::Int8 { codes, scales } => {
-                VectorShards::Int8 { codes: Shards::new(codes), scales: Shards::new(scales) }
+        let elements = match &mut self.elements {
+            Elements::F16(bits) => ElementShards::F16(Shards::new(bits)),
+            Elements::Int8(codes, scales) => {
+                ElementShards::Int8(Shards::new(codes), Shards::new(scales))
             }
-        }
+        };
+        VectorShards { elements, lanes: self.lanes }
     }
 }
 
 /// [`Vectors`] shared out among tasks.
 #[derive(Clone, Copy)]
-pub(super) enum VectorShards {
+pub(super) struct VectorShards {
+    elements: ElementShards,
+    lanes: usize,
+}
+
+#[derive(Clone, Copy)]
+enum ElementShards {
     F16(Shards<u16>),
-    Int8 { codes: Shards<i8>, scales: Shards<f32> },
+    Int8(Shards<i8>, Shards<f32>),
 }
 
 impl VectorShards {
     /// Writes `x` as vector `index`.
     ///
     /// # Safety
-    /// The vector exists, and nobody else touches it meanwhile.
+    /// The vector exists, and nobody else touches it or those beside it meanwhile.
     pub(super) unsafe fn write(&self, isa: Isa, index: usize, x: &[f32]) {
+        let len = x.len() * self.lanes;
+        let (first, lane) = (index / self.lanes * len, index % self.lanes);
         // SAFETY: the caller's promise.
         unsafe {
-            match self {
-                Self::F16(bits) => narrow(isa, x, bits.slice(index * x.len(), x.len())),
-                Self::Int8 { codes, scales } => {
-                    let codes = codes.slice(index * x.len(), x.len());
-                    scales.slice(index, 1)[0] = encode(isa, x, codes);
+            match self.elements {
+                ElementShards::F16(bits) => {
+                    let to = bits.slice(first, len);
+                    scatter(x, to, lane, self.lanes, |x, out| narrow(isa, x, out));
+                }
+                ElementShards::Int8(codes, scales) => {
+                    let to = codes.slice(first, len);
+                    let (scale, inverse) = eight_bit::scale(largest(isa, x));
+                    scatter(x, to, lane, self.lanes, |x, out| encode(isa, x, inverse, out));
+                    scales.slice(index, 1)[0] = scale;
                 }
             }
+        }
+    }
+}
+
+/// Elements converted at once on their way to a lane.
+const PIECE: usize = 64;
+
+/// Writes the elements that `convert` makes of `x` to lane `lane` of `to`.
+fn scatter<T: Copy + Default>(
+    x: &[f32],
+    to: &mut [T],
+    lane: usize,
+    lanes: usize,
+    convert: impl Fn(&[f32], &mut [T]),
+) {
+    if lanes == 1 {
+        return convert(x, to);
+    }
+    let mut piece = [T::default(); PIECE];
+    for (x, to) in x.chunks(PIECE).zip(to.chunks_mut(PIECE * lanes)) {
+        convert(x, &mut piece[..x.len()]);
+        for (&element, to) in piece.iter().zip(to.chunks_exact_mut(lanes)) {
+            to[lane] = element;
         }
     }
 }
@@ -189,19 +269,18 @@ fn narrow_f16c(x: &[f32], out: &mut [u16]) {
     }
 }
 
-/// f32 to codes of eight bits; gives their scale.
-fn encode(isa: Isa, x: &[f32], out: &mut [i8]) -> f32 {
-    /// The same for every instruction set, compiled for more registers.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn encode_avx2(x: &[f32], out: &mut [i8]) -> f32 {
-        eight_bit::encode(x, out)
-    }
-    #[cfg(target_arch = "x86_64")]
-    if isa.avx2() {
-        // SAFETY: the machine has AVX2.
-        return unsafe { encode_avx2(x, out) };
-    }
-    let _ = isa;
-    eight_bit::encode(x, out)
+/// The largest magnitude.
+fn largest(isa: Isa, x: &[f32]) -> f32 {
+    isa.vectorize(
+        #[inline(always)]
+        || eight_bit::largest(x),
+    )
+}
+
+/// f32 to codes of eight bits.
+fn encode(isa: Isa, x: &[f32], inverse: f32, out: &mut [i8]) {
+    isa.vectorize(
+        #[inline(always)]
+        || eight_bit::codes(x, inverse, out),
+    );
 }

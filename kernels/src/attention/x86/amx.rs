@@ -35,7 +35,7 @@ pub(super) struct Queries {
 }
 
 impl Queries {
-    /// Takes in `rows` scaled queries, each `dim` long and padded to a multiple of 8.
+    /// Takes in `rows` scaled queries, each `dim` long.
     ///
     /// # Safety
     /// The machine has AMX, and no tiles are held on this thread.

@@ -2,14 +2,16 @@
 
 use std::ops::Range;
 
-use super::{KeyTile, SCRATCH, TILE, narrow};
+use super::{KeyTile, SCRATCH, TILE, scores::scores};
+use crate::Isa;
 use crate::attention::{AttentionShape, Keys};
 
-/// Softmax weights of one head's query over the keys in `seen`; `head_dim` is a multiple of 8.
+/// Softmax weights of one head's query over the keys in `seen`.
 ///
 /// # Safety
-/// The machine has AVX2, FMA and F16C; the keys' slots were checked.
+/// The machine has `isa`, AVX2, FMA and F16C at least; the keys' slots were checked.
 pub(in crate::attention) unsafe fn weights(
+    isa: Isa,
     shape: &AttentionShape,
     keys: Keys<'_>,
     kv_head: usize,
@@ -21,11 +23,12 @@ pub(in crate::attention) unsafe fn weights(
         scratch.start(shape.head_dim, 1);
         let scaled = scratch.queries.iter_mut().zip(q);
         scaled.for_each(|(scaled, &q)| *scaled = q * shape.scale);
-        for start in seen.clone().step_by(TILE) {
+        // From where a tile begins: there keys lie in groups.
+        for start in (seen.start / TILE * TILE..seen.end).step_by(TILE) {
             let count = TILE.min(seen.end - start);
             // SAFETY: the caller's promise; the scratch was started for one row.
-            unsafe { narrow::scores(1, KeyTile { keys, head: kv_head, start, count }, scratch) };
-            weights.extend_from_slice(&scratch.scores[..count]);
+            unsafe { scores(isa, 1, KeyTile { keys, head: kv_head, start, count }, scratch) };
+            weights.extend_from_slice(&scratch.scores[seen.start.max(start) - start..count]);
         }
     });
     if let Some(cap) = shape.softcap {

@@ -1,13 +1,14 @@
 //! What a worker keeps while it goes over the keys of an item.
 
 use super::TILE;
+use super::values::STRIP;
 use crate::attention::plan::ROWS;
 use crate::tile;
 
 /// See the module. Rows are query rows times heads of a group.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    /// Scaled queries `[rows, lanes(dim)]`.
+    /// Scaled queries `[rows, dim]`.
     pub(super) queries: Vec<f32>,
     /// Scores, then weights `[rows, TILE]`.
     pub(super) scores: Vec<f32>,
@@ -17,19 +18,14 @@ pub(super) struct Scratch {
     pub(super) max: Vec<f32>,
     /// Sum of weights of each row in the segment so far.
     pub(super) total: Vec<f32>,
-    /// Keys of a tile `[TILE, lanes(dim)]`.
+    /// Keys of a tile `[TILE / STRIP, dim, STRIP]`.
     pub(super) keys: Vec<f32>,
-    /// Values of a tile `[TILE, padded(dim)]`.
+    /// Values of a tile `[dim / STRIP, TILE, STRIP]`.
     pub(super) values: Vec<f32>,
     /// Sums, largest scores and totals of the segments before.
     before: (Vec<f32>, Vec<f32>, Vec<f32>),
-    /// Length of a query.
-    width: usize,
-}
-
-/// Dimensions rounded up to whole registers.
-pub(super) fn lanes(dim: usize) -> usize {
-    dim.next_multiple_of(8)
+    /// Dimensions of a head.
+    dim: usize,
 }
 
 /// Dimensions rounded up to whole tile columns.
@@ -42,11 +38,11 @@ impl Scratch {
     pub(super) fn start(&mut self, dim: usize, rows: usize) {
         let grow = |v: &mut Vec<f32>, len: usize| v.resize(len.max(v.len()), 0.0);
         let most = rows.max(ROWS);
-        self.width = lanes(dim);
-        grow(&mut self.queries, most * lanes(dim));
+        self.dim = dim;
+        grow(&mut self.queries, most * dim);
         grow(&mut self.scores, most * TILE);
-        grow(&mut self.keys, TILE * lanes(dim));
-        grow(&mut self.values, TILE * padded(dim));
+        grow(&mut self.keys, dim * TILE);
+        grow(&mut self.values, TILE * dim.next_multiple_of(STRIP));
         for sums in [&mut self.sums, &mut self.before.0] {
             grow(sums, most * padded(dim));
         }
@@ -66,12 +62,10 @@ impl Scratch {
         self.total[..rows].fill(0.0);
     }
 
-    /// Takes in the query of a row, scaled and padded with zeros.
+    /// Takes in the query of a row, scaled.
     pub(super) fn set_query(&mut self, row: usize, query: &[f32], scale: f32) {
-        let (to, padding) =
-            self.queries[row * self.width..][..self.width].split_at_mut(query.len());
+        let to = &mut self.queries[row * self.dim..][..self.dim];
         to.iter_mut().zip(query).for_each(|(to, &q)| *to = q * scale);
-        padding.fill(0.0);
     }
 
     /// Multiplies the scores, or weights, of `rows` rows by the scales of a tile's `count` keys, if they have any.

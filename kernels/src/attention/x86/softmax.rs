@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::{Scratch, TILE, padded};
 use crate::attention::{AttentionShape, BiasSpan};
-use crate::exp::exp;
+use crate::exp::{exp, exp_below};
 
 /// One row of a tile that begins at key `start`; the row sees the tile's keys `seen`.
 ///
@@ -39,10 +39,14 @@ pub(super) unsafe fn row(
         let to = (span.end as usize).clamp(start + from, start + TILE) - start;
         scores[from..to].iter_mut().for_each(|score| *score += span.bias);
     }
+    // What follows the last key seen weighs nothing.
+    let (scores, after) = scores.split_at_mut(seen.end.next_multiple_of(8));
+    after.fill(0.0);
     let (lanes, _) = scores.as_chunks_mut::<8>();
     let hidden = _mm256_set1_ps(f32::NEG_INFINITY);
     let mut top = hidden;
-    if seen != (0..TILE) {
+    let some_hidden = seen.start > 0 || !seen.end.is_multiple_of(8);
+    if some_hidden {
         let (from, to) =
             (_mm256_set1_epi32(seen.start as i32 - 1), _mm256_set1_epi32(seen.end as i32));
         let mut index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -65,27 +69,42 @@ pub(super) unsafe fn row(
     let before = scratch.max[row];
     let max = fold(top, f32::max).max(before);
     // Where every key so far is excluded (a bias of minus infinity) there is nothing to subtract.
-    let shift = _mm256_set1_ps(if max == f32::NEG_INFINITY { 0.0 } else { max });
-    let mut sum = _mm256_setzero_ps();
-    for lane in lanes {
-        // SAFETY: a lane is eight floats.
-        unsafe {
-            let score = _mm256_loadu_ps(lane.as_ptr());
-            let weight = exp(_mm256_sub_ps(score, shift));
-            let weight = _mm256_and_ps(weight, _mm256_cmp_ps::<_CMP_NEQ_UQ>(score, hidden));
-            _mm256_storeu_ps(lane.as_mut_ptr(), weight);
-            sum = _mm256_add_ps(sum, weight);
-        }
-    }
-    let sum = fold(sum, |a, b| a + b);
-    if max > before {
-        // The first tile of a row has nothing to rescale: its sums are 0.
-        let factor = if before == f32::NEG_INFINITY { 0.0 } else { (before - max).exp() };
+    let nothing = max == f32::NEG_INFINITY;
+    let shift = _mm256_set1_ps(if nothing { 0.0 } else { max });
+    let sum = match some_hidden || nothing || !bias.is_empty() {
+        true => weigh::<true>(lanes, shift),
+        false => weigh::<false>(lanes, shift),
+    };
+    // Where nothing was seen before there is nothing to rescale: sums are 0.
+    if max > before && before > f32::NEG_INFINITY {
+        let factor = (before - max).exp();
         scratch.total[row] *= factor;
         scratch.sums[row * padded(dim)..][..padded(dim)].iter_mut().for_each(|x| *x *= factor);
     }
     scratch.max[row] = max;
     scratch.total[row] += sum;
+}
+
+/// Makes scores weights, `e^(score - shift)`, and gives their sum. Where some are `HIDDEN`, minus infinity, those
+/// weigh exactly nothing.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn weigh<const HIDDEN: bool>(scores: &mut [[f32; 8]], shift: __m256) -> f32 {
+    let hidden = _mm256_set1_ps(f32::NEG_INFINITY);
+    let mut sum = _mm256_setzero_ps();
+    for lane in scores {
+        // SAFETY: a lane is eight floats.
+        unsafe {
+            let score = _mm256_loadu_ps(lane.as_ptr());
+            let mut weight = exp_below(_mm256_sub_ps(score, shift));
+            if HIDDEN {
+                weight = _mm256_and_ps(weight, _mm256_cmp_ps::<_CMP_NEQ_UQ>(score, hidden));
+            }
+            _mm256_storeu_ps(lane.as_mut_ptr(), weight);
+            sum = _mm256_add_ps(sum, weight);
+        }
+    }
+    fold(sum, |a, b| a + b)
 }
 
 /// `cap * tanh(score / cap)`, as `cap * (1 - 2 / (e^(2 score / cap) + 1))`.

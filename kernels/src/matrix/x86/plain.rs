@@ -7,7 +7,7 @@ use std::arch::x86_64::{
 use super::Part;
 use super::decode::Plain;
 use crate::matrix::panel::HEIGHT;
-use crate::tile;
+use crate::tile::{self, Product};
 
 /// Rows of `x` from which a panel is converted first: below, decoding in registers for every few rows
 /// costs less than the trip through the cache.
@@ -125,7 +125,6 @@ unsafe fn through_scratch<D: Plain>(part: &Part<'_>) {
     let mut weights = Scratch::<{ DEPTH * HEIGHT }>(std::mem::MaybeUninit::uninit());
     let weights = weights.0.as_mut_ptr().cast::<f32>();
     let rows = part.rows.len();
-    let multiply = tile::multiplier(part.isa);
     for start in (0..part.cols).step_by(DEPTH) {
         let depth = DEPTH.min(part.cols - start);
         for index in part.panels.clone() {
@@ -137,8 +136,19 @@ unsafe fn through_scratch<D: Plain>(part: &Part<'_>) {
             unsafe {
                 if height == HEIGHT {
                     let y = part.out(0, index, height).as_mut_ptr();
-                    let fresh = start == 0;
-                    multiply(rows, depth, x, part.cols, weights, HEIGHT, y, part.stride, fresh);
+                    Product {
+                        rows,
+                        depth,
+                        cols: HEIGHT,
+                        a: x,
+                        a_stride: part.cols,
+                        b: weights,
+                        b_stride: HEIGHT,
+                        c: y,
+                        c_stride: part.stride,
+                        fresh: start == 0,
+                    }
+                    .compute(part.isa);
                 } else {
                     narrow_panel(part, index, height, start, depth, weights);
                 }
@@ -170,10 +180,19 @@ unsafe fn narrow_panel(
                     sums[..height].copy_from_slice(part.out(first + i, index, height));
                 }
             }
-            let x = row(part, first)[start..].as_ptr();
-            let c = sums.as_mut_ptr().cast();
-            let multiply = tile::multiplier(part.isa);
-            multiply(rows, depth, x, part.cols, weights, HEIGHT, c, HEIGHT, false);
+            Product {
+                rows,
+                depth,
+                cols: HEIGHT,
+                a: row(part, first)[start..].as_ptr(),
+                a_stride: part.cols,
+                b: weights,
+                b_stride: HEIGHT,
+                c: sums.as_mut_ptr().cast(),
+                c_stride: HEIGHT,
+                fresh: false,
+            }
+            .compute(part.isa);
             for (i, sums) in sums[..rows].iter().enumerate() {
                 part.out(first + i, index, height).copy_from_slice(&sums[..height]);
             }

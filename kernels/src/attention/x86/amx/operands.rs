@@ -3,21 +3,19 @@
 use std::arch::x86_64::{
     __m512, __m512bh, __m512i, _mm_maskz_loadu_epi8, _mm256_maskz_loadu_epi16,
     _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtne2ps_pbh, _mm512_cvtph_ps,
-    _mm512_loadu_si512, _mm512_permutexvar_epi16, _mm512_setzero_ps, _mm512_setzero_si512,
-    _mm512_shuffle_i32x4, _mm512_storeu_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
-    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_permutexvar_epi16, _mm512_setzero_ps,
+    _mm512_storeu_si512,
 };
 use std::ops::Range;
 
-use half::bf16;
+use half::{bf16, f16};
 
 use super::{DEPTH, STEP};
 use crate::KvType;
 use crate::amx::{ROW, ROWS};
 use crate::attention::Keys;
 use crate::attention::plan::SEGMENT;
-use crate::attention::x86::scratch::lanes;
-use crate::kv::Vector;
+use crate::kv::{LANES, Vector};
 
 /// Bytes of a whole tile.
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +71,7 @@ impl Operands {
         self.dim.div_ceil(4 * ROWS) * 4 * ROW
     }
 
-    /// Takes in `rows` queries of `dim`, `lanes(dim)` apart. Rows are padded to whole tiles.
+    /// Takes in `rows` queries of `dim`. Rows are padded to whole tiles.
     pub(super) fn set_queries(&mut self, dim: usize, queries: &[f32], rows: usize) {
         self.dim = dim;
         let (depth, stride) = (self.key_depth(), self.value_stride());
@@ -86,9 +84,9 @@ impl Operands {
         let tiles = SEGMENT / ROWS * depth;
         self.keys.resize(tiles.max(self.keys.len()), Tile([0; ROWS * ROW]));
         for (query, lines) in
-            queries.chunks(lanes(dim)).zip(self.queries.chunks_exact_mut(depth)).take(rows)
+            queries.chunks(dim).zip(self.queries.chunks_exact_mut(depth)).take(rows)
         {
-            for (line, from) in lines.iter_mut().zip(query[..dim].chunks(DEPTH)) {
+            for (line, from) in lines.iter_mut().zip(query.chunks(DEPTH)) {
                 *line = Line([0; ROW]);
                 for (to, &x) in line.0.as_chunks_mut::<2>().0.iter_mut().zip(from) {
                     *to = bf16::from_f32(x).to_le_bytes();
@@ -126,24 +124,31 @@ impl Operands {
         }
         for tile in 0..count.div_ceil(STEP) * STEP / ROWS {
             let first = tile * ROWS;
-            for d in 0..self.key_depth() {
-                let mut rows: [__m512i; ROWS] = [_mm512_setzero_si512(); ROWS];
-                for (i, row) in rows.iter_mut().enumerate().take(count.saturating_sub(first)) {
-                    let key = keys.kv.key(head, keys.slot(segment.start + first + i));
-                    let low = widen(key, d * DEPTH);
-                    *row = bfloats(low, widen(key, d * DEPTH + ROWS));
-                }
-                let lines = transpose(rows);
-                let to = self.keys[tile * dim.div_ceil(DEPTH) + d].0.as_mut_ptr();
-                for (p, line) in lines.into_iter().enumerate() {
-                    // SAFETY: a tile has sixteen lines.
-                    unsafe { _mm512_storeu_si512(to.add(p * ROW).cast(), line) };
-                }
+            let depth = self.key_depth();
+            let tiles = &mut self.keys[tile * depth..][..depth];
+            if first >= count {
+                tiles.fill(Tile([0; ROWS * ROW]));
+                continue;
+            }
+            let lanes = Sixteen {
+                keys,
+                head,
+                start: segment.start + first,
+                count: ROWS.min(count - first),
+            };
+            for (at, line) in
+                tiles.iter_mut().flat_map(|tile| tile.0.as_chunks_mut::<ROW>().0).enumerate()
+            {
+                let both = bfloats(lanes.dimension(2 * at), lanes.dimension(2 * at + 1));
+                let words = _mm512_permutexvar_epi16(interleaving(), both);
+                // SAFETY: a line.
+                unsafe { _mm512_storeu_si512(line.as_mut_ptr().cast(), words) };
             }
         }
         let lines = self.value_stride() / ROW;
-        let value =
-            |at: usize| (at < count).then(|| keys.kv.value(head, keys.slot(segment.start + at)));
+        let value = |at: usize| {
+            (at < count).then(|| keys.kv.value_vector(head, keys.slot(segment.start + at)))
+        };
         for pair in 0..count.div_ceil(STEP) * STEP / 2 {
             let (first, second) = (value(2 * pair), value(2 * pair + 1));
             for d in 0..dim.div_ceil(ROWS) {
@@ -217,6 +222,44 @@ impl Operands {
     }
 }
 
+/// Sixteen keys, or fewer.
+struct Sixteen<'a> {
+    keys: Keys<'a>,
+    head: usize,
+    /// Position of the first.
+    start: usize,
+    count: usize,
+}
+
+impl Sixteen<'_> {
+    /// Dimension `d` of each as f32, zero past the last; codes are exact in bfloat16, their scale comes later. What
+    /// follows the last key is undefined.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    fn dimension(&self, d: usize) -> __m512 {
+        let kv = self.keys.kv;
+        if d >= kv.head_dim() {
+            return _mm512_setzero_ps();
+        }
+        let lanes = |i: usize| {
+            let slot = self.keys.slot(self.start + i);
+            (kv.key_lanes(self.head, slot, d), slot % LANES)
+        };
+        if self.keys.grouped(self.start) {
+            return widen(lanes(0).0, 0);
+        }
+        let mut apart = [0.0f32; LANES];
+        for (i, out) in apart[..self.count].iter_mut().enumerate() {
+            *out = match lanes(i) {
+                (Vector::F16(bits), lane) => f16::from_bits(bits[lane]).to_f32(),
+                (Vector::Int8(codes), lane) => f32::from(codes[lane]),
+            };
+        }
+        // SAFETY: sixteen floats.
+        unsafe { _mm512_loadu_ps(apart.as_ptr()) }
+    }
+}
+
 /// Sixteen elements from `from` on as f32, zeros past the end. Codes are exact in bfloat16; their scale comes later.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
@@ -229,7 +272,7 @@ fn widen(vector: Vector<'_>, from: usize) -> __m512 {
                 let at = bits.as_ptr().wrapping_add(from);
                 _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask(bits.len()), at.cast()))
             }
-            Vector::Int8(codes, _) => {
+            Vector::Int8(codes) => {
                 let at = codes.as_ptr().wrapping_add(from);
                 let codes = _mm_maskz_loadu_epi8(mask(codes.len()), at);
                 _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes))
@@ -261,63 +304,4 @@ fn interleaving() -> __m512i {
     };
     // SAFETY: 64 bytes.
     unsafe { _mm512_loadu_si512(ORDER.as_ptr().cast()) }
-}
-
-/// Words `[i, j]` of sixteen registers become `[j, i]`.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn transpose(x: [__m512i; 16]) -> [__m512i; 16] {
-    let mut a = x;
-    for i in 0..8 {
-        a[2 * i] = _mm512_unpacklo_epi32(x[2 * i], x[2 * i + 1]);
-        a[2 * i + 1] = _mm512_unpackhi_epi32(x[2 * i], x[2 * i + 1]);
-    }
-    // Words `c` of four rows, in each quarter of a register: row 4 r + c of `b`.
-    let mut b = a;
-    for r in 0..4 {
-        let [p, q, s, t] = [a[4 * r], a[4 * r + 1], a[4 * r + 2], a[4 * r + 3]];
-        b[4 * r] = _mm512_unpacklo_epi64(p, s);
-        b[4 * r + 1] = _mm512_unpackhi_epi64(p, s);
-        b[4 * r + 2] = _mm512_unpacklo_epi64(q, t);
-        b[4 * r + 3] = _mm512_unpackhi_epi64(q, t);
-    }
-    // Quarters: column 4 k + c is quarter k of rows c, 4 + c, 8 + c, 12 + c.
-    let mut out = b;
-    for c in 0..4 {
-        let low = _mm512_shuffle_i32x4::<0b1000_1000>(b[c], b[4 + c]);
-        let high = _mm512_shuffle_i32x4::<0b1101_1101>(b[c], b[4 + c]);
-        let low_2 = _mm512_shuffle_i32x4::<0b1000_1000>(b[8 + c], b[12 + c]);
-        let high_2 = _mm512_shuffle_i32x4::<0b1101_1101>(b[8 + c], b[12 + c]);
-        out[c] = _mm512_shuffle_i32x4::<0b1000_1000>(low, low_2);
-        out[8 + c] = _mm512_shuffle_i32x4::<0b1101_1101>(low, low_2);
-        out[4 + c] = _mm512_shuffle_i32x4::<0b1000_1000>(high, high_2);
-        out[12 + c] = _mm512_shuffle_i32x4::<0b1101_1101>(high, high_2);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Isa;
-
-    #[test]
-    fn transposing_swaps_rows_and_columns() {
-        if !Isa::Avx512.avx512() {
-            println!("no AVX-512 here: nothing to test");
-            return;
-        }
-        let x: [[u32; 16]; 16] =
-            std::array::from_fn(|i| std::array::from_fn(|j| (16 * i + j) as u32));
-        // SAFETY: the machine has AVX-512; both types are sixteen times sixteen words.
-        let out = unsafe {
-            let x = std::mem::transmute::<[[u32; 16]; 16], [__m512i; 16]>(x);
-            std::mem::transmute::<[__m512i; 16], [[u32; 16]; 16]>(transpose(x))
-        };
-        for (i, row) in out.iter().enumerate() {
-            for (j, &word) in row.iter().enumerate() {
-                assert_eq!(word as usize, 16 * j + i);
-            }
-        }
-    }
 }

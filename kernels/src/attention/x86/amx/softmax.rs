@@ -51,7 +51,9 @@ pub(super) fn row(
     }
     let max = _mm512_reduce_max_ps(_mm512_max_ps(top[0], top[1]));
     // Where every key is excluded (a bias of minus infinity) there is nothing to subtract.
-    let shift = _mm512_set1_ps(if max == f32::NEG_INFINITY { 0.0 } else { max });
+    let nothing = max == f32::NEG_INFINITY;
+    let shift = _mm512_set1_ps(if nothing { 0.0 } else { max });
+    let some_hidden = nothing || seen != (0..lines.len() * 32) || !bias.is_empty();
     let mut total = [_mm512_setzero_ps(); 2];
     let lines_out = weights.as_chunks_mut::<32>().0;
     for (i, (line, out)) in lines.iter().zip(lines_out).enumerate() {
@@ -61,8 +63,11 @@ pub(super) fn row(
         {
             // SAFETY: sixteen floats.
             let score = unsafe { _mm512_loadu_ps(half.as_ptr()) };
-            let shown = _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(score, hidden);
-            *weight = _mm512_maskz_mov_ps(shown, exp_wide(_mm512_sub_ps(score, shift)));
+            *weight = exp_wide(_mm512_sub_ps(score, shift));
+            if some_hidden {
+                let shown = _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(score, hidden);
+                *weight = _mm512_maskz_mov_ps(shown, *weight);
+            }
             *total = _mm512_add_ps(*total, *weight);
         }
         if let Some([_, of_values]) = scales {
