@@ -186,6 +186,19 @@ struct Keys<'a> {
 }
 
 impl Keys<'_> {
+    /// The slots of the keys from position `start` on.
+    #[cfg(target_arch = "x86_64")]
+    fn slots(&self, start: usize, slots: &mut [usize]) {
+        let mut at = start;
+        // A division for each block, not for each key.
+        while let Some(rest) = slots.get_mut(at - start..).filter(|rest| !rest.is_empty()) {
+            let (first, offset) = (self.slot(at), at % self.block_size);
+            let inside = rest.len().min(self.block_size - offset);
+            rest[..inside].iter_mut().zip(first..).for_each(|(to, slot)| *to = slot);
+            at += inside;
+        }
+    }
+
     /// Whether the keys from position `start` on lie side by side, in order, by sixteens.
     #[cfg(target_arch = "x86_64")]
     fn grouped(&self, start: usize) -> bool {

@@ -73,25 +73,28 @@ impl KvLayer {
     }
 
     /// The value of a slot and head as it is kept.
+    #[inline]
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn value_vector(&self, head: usize, slot: usize) -> Vector<'_> {
         self.values.group(self.value_index(head, slot))
     }
 
-    /// Dimension `d` of the [`LANES`] keys around `slot`.
+    /// The [`LANES`] keys around `slot`: `[head_dim][LANES]`.
     #[cfg(target_arch = "x86_64")]
-    pub(crate) fn key_lanes(&self, head: usize, slot: usize, d: usize) -> Vector<'_> {
-        self.keys.group(self.key_index(head, slot)).part(d * LANES..(d + 1) * LANES)
+    pub(crate) fn key_group(&self, head: usize, slot: usize) -> Vector<'_> {
+        self.keys.group(self.key_index(head, slot))
     }
 
     /// Where the elements, f16 or codes, of the [`LANES`] keys around `slot` begin: `[head_dim][LANES]`.
     #[cfg(target_arch = "x86_64")]
-    pub(crate) fn key_group(&self, head: usize, slot: usize) -> *const u8 {
+    #[inline]
+    pub(crate) fn key_elements(&self, head: usize, slot: usize) -> *const u8 {
         self.keys.elements(self.key_index(head, slot))
     }
 
     /// Where the elements of a value begin: f16 or codes.
     #[cfg(target_arch = "x86_64")]
+    #[inline]
     pub(crate) fn value_elements(&self, head: usize, slot: usize) -> *const u8 {
         self.values.elements(self.value_index(head, slot))
     }

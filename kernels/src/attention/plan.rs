@@ -7,9 +7,14 @@ use std::ops::Range;
 
 use super::x86::{FEW, TILE};
 use super::{AttentionShape, SequenceView};
+use crate::Isa;
 
-/// Query rows times heads of a group in an item: what one conversion of keys and values is shared by.
-pub(super) const ROWS: usize = 96;
+/// Query rows times heads of a group in an item: what one conversion of keys and values is shared by. What they need
+/// beside it should stay in the second-level cache.
+pub(super) fn rows(isa: Isa) -> usize {
+    // Where tiles multiply, converting is dear beside it; the caches of such machines are larger.
+    if isa.amx() { 256 } else { 96 }
+}
 
 /// Keys that are weighed among themselves before they meet those of other segments.
 pub(super) const SEGMENT: usize = 256;
@@ -50,10 +55,11 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(shape: &AttentionShape, sequences: &[SequenceView<'_>]) -> Self {
+    /// Items of up to `rows` rows.
+    pub(super) fn new(shape: &AttentionShape, sequences: &[SequenceView<'_>], rows: usize) -> Self {
         let mut plan = Self::default();
         for (index, sequence) in sequences.iter().enumerate() {
-            plan.add(shape, index, sequence);
+            plan.add(shape, index, sequence, rows);
         }
         let group = shape.heads / shape.kv_heads;
         plan.items.sort_by_key(|item| {
@@ -62,9 +68,15 @@ impl Plan {
         plan
     }
 
-    fn add(&mut self, shape: &AttentionShape, index: usize, sequence: &SequenceView<'_>) {
+    fn add(
+        &mut self,
+        shape: &AttentionShape,
+        index: usize,
+        sequence: &SequenceView<'_>,
+        rows: usize,
+    ) {
         let group = shape.heads / shape.kv_heads;
-        let height = (ROWS / group).max(1);
+        let height = (rows / group).max(1);
         let tiles = sequence.rows.div_ceil(height);
         for first in (0..sequence.rows).step_by(height) {
             let rows = first..(first + height).min(sequence.rows);

@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use scratch::{Part, Scratch, padded};
 
-use super::plan::{Item, Merge, Plan, segments};
+use super::plan::{Item, Merge, Plan, rows, segments};
 use super::{AttentionShape, Keys, SequenceView};
 use crate::pool::Shards;
 use crate::{Isa, Pool, PoolError};
@@ -35,7 +35,8 @@ struct KeyTile<'a> {
     head: usize,
     /// Position of the first.
     start: usize,
-    count: usize,
+    /// Of each.
+    slots: &'a [usize],
 }
 
 impl KeyTile<'_> {
@@ -43,9 +44,8 @@ impl KeyTile<'_> {
         self.keys.kv.head_dim()
     }
 
-    /// The slot of key `i` of the tile.
-    fn slot(&self, i: usize) -> usize {
-        self.keys.slot(self.start + i)
+    fn count(&self) -> usize {
+        self.slots.len()
     }
 
     /// Whether every sixteen keys lie side by side, in order.
@@ -55,7 +55,7 @@ impl KeyTile<'_> {
 
     /// Where the elements of the keys that lie beside key `i` of the tile begin: `[dim][LANES]`.
     fn group(&self, i: usize) -> *const u8 {
-        self.keys.kv.key_group(self.head, self.slot(i))
+        self.keys.kv.key_elements(self.head, self.slots[i])
     }
 }
 
@@ -76,7 +76,7 @@ impl Batch<'_> {
         pool: &Pool,
         keys: impl Fn(usize) -> Keys<'k> + Sync,
     ) -> Result<(), PoolError> {
-        let plan = Plan::new(self.shape, self.sequences);
+        let plan = Plan::new(self.shape, self.sequences, rows(self.isa));
         let width = self.shape.head_dim + 2;
         let mut partials = PARTIALS.take();
         partials.resize(partials.len().max(plan.partials * width), 0.0);
@@ -205,7 +205,10 @@ impl Batch<'_> {
         let base = sequence.context - sequence.rows + item.rows.start;
         for start in segment.clone().step_by(TILE) {
             let count = TILE.min(segment.end - start);
-            let tile = KeyTile { keys, head: item.kv_head, start, count };
+            let mut slots = [0; TILE];
+            let slots = &mut slots[..count];
+            keys.slots(start, slots);
+            let tile = KeyTile { keys, head: item.kv_head, start, slots };
             // SAFETY: the caller's promise.
             unsafe {
                 scores::scores(self.isa, rows, tile, scratch);
@@ -225,6 +228,6 @@ thread_local! {
     /// Partial results of the batch that this thread is in, kept for the next one. Each is a weighted sum of
     /// values, the largest score and the sum of weights.
     static PARTIALS: Cell<Vec<f32>> = Cell::default();
-    /// Kept between items: at most ~600 KiB for heads of 256 dimensions.
+    /// Kept between items: at most ~600 KiB for heads of 256 dimensions, 1 MiB with AMX.
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }

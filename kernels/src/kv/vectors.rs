@@ -46,17 +46,6 @@ pub(crate) enum Vector<'a> {
     Int8(&'a [i8]),
 }
 
-impl<'a> Vector<'a> {
-    /// Those in `range`.
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) fn part(self, range: Range<usize>) -> Vector<'a> {
-        match self {
-            Self::F16(bits) => Self::F16(&bits[range]),
-            Self::Int8(codes) => Self::Int8(&codes[range]),
-        }
-    }
-}
-
 /// Vectors of `dim` elements, `lanes` of them side by side: `[index / lanes][dim][index % lanes]`.
 #[derive(Debug)]
 pub(super) struct Vectors {
@@ -91,6 +80,7 @@ impl Vectors {
     }
 
     /// The elements of vector `index`, and of those beside it.
+    #[inline]
     pub(super) fn group(&self, index: usize) -> Vector<'_> {
         match &self.elements {
             Elements::F16(bits) => Vector::F16(&bits[self.place(index)]),
@@ -108,6 +98,7 @@ impl Vectors {
     }
 
     /// Where the elements of vector `index`, and of those beside it, begin.
+    #[inline]
     pub(super) fn elements(&self, index: usize) -> *const u8 {
         match self.group(index) {
             Vector::F16(bits) => bits.as_ptr().cast(),

@@ -26,8 +26,11 @@ pub(in crate::attention) unsafe fn weights(
         // From where a tile begins: there keys lie in groups.
         for start in (seen.start / TILE * TILE..seen.end).step_by(TILE) {
             let count = TILE.min(seen.end - start);
+            let mut slots = [0; TILE];
+            let slots = &mut slots[..count];
+            keys.slots(start, slots);
             // SAFETY: the caller's promise; the scratch was started for one row.
-            unsafe { scores(isa, 1, KeyTile { keys, head: kv_head, start, count }, scratch) };
+            unsafe { scores(isa, 1, KeyTile { keys, head: kv_head, start, slots }, scratch) };
             weights.extend_from_slice(&scratch.scores[seen.start.max(start) - start..count]);
         }
     });

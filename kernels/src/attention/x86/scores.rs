@@ -27,7 +27,7 @@ pub(super) unsafe fn scores(isa: Isa, rows: usize, tile: KeyTile<'_>, scratch: &
             KvType::Int8 => scores_of::<i8>(isa, rows, tile, scratch),
         }
     }
-    scratch.scale_scores(rows, tile.count, |i| tile.keys.kv.key_scale(tile.head, tile.slot(i)));
+    scratch.scale_scores(rows, tile.count(), |i| tile.keys.kv.key_scale(tile.head, tile.slots[i]));
 }
 
 /// Many rows: the keys are converted once and used by all of them.
@@ -44,11 +44,11 @@ unsafe fn scores_of<E: Element>(isa: Isa, rows: usize, tile: KeyTile<'_>, scratc
             return few::<E>(rows, tile, scratch);
         }
         widen::<E>(tile, &mut scratch.keys[..dim * TILE]);
-        for first in (0..tile.count).step_by(STRIP) {
+        for first in (0..tile.count()).step_by(STRIP) {
             let product = Product {
                 rows,
                 depth: dim,
-                cols: (tile.count - first).next_multiple_of(WIDTH).min(STRIP),
+                cols: (tile.count() - first).next_multiple_of(WIDTH).min(STRIP),
                 a: scratch.queries.as_ptr(),
                 a_stride: dim,
                 b: scratch.keys[dim * first..].as_ptr(),
@@ -70,7 +70,7 @@ unsafe fn scores_of<E: Element>(isa: Isa, rows: usize, tile: KeyTile<'_>, scratc
 unsafe fn few<E: Element>(rows: usize, tile: KeyTile<'_>, scratch: &mut Scratch) {
     let dim = tile.dim();
     let mut groups = [std::ptr::null::<E>(); TILE / LANES];
-    let groups = &mut groups[..tile.count.div_ceil(LANES)];
+    let groups = &mut groups[..tile.count().div_ceil(LANES)];
     for (i, group) in groups.iter_mut().enumerate() {
         *group = tile.group(i * LANES).cast();
     }
@@ -149,7 +149,7 @@ unsafe fn score<E: Element, const R: usize, const G: usize>(
 unsafe fn widen<E: Element>(tile: KeyTile<'_>, out: &mut [f32]) {
     let dim = tile.dim();
     let grouped = tile.grouped();
-    for first in (0..tile.count).step_by(LANES) {
+    for first in (0..tile.count()).step_by(LANES) {
         let out = &mut out[first / STRIP * STRIP * dim + first % STRIP..];
         if grouped {
             let group = tile.group(first).cast::<E>();
@@ -160,8 +160,8 @@ unsafe fn widen<E: Element>(tile: KeyTile<'_>, out: &mut [f32]) {
             }
             continue;
         }
-        for i in 0..LANES.min(tile.count - first) {
-            let (group, lane) = (tile.group(first + i).cast::<E>(), tile.slot(first + i) % LANES);
+        for i in 0..LANES.min(tile.count() - first) {
+            let (group, lane) = (tile.group(first + i).cast::<E>(), tile.slots[first + i] % LANES);
             for d in 0..dim {
                 // SAFETY: as above.
                 out[d * STRIP + i] = unsafe { *group.add(d * LANES + lane) }.float();

@@ -2,7 +2,6 @@
 
 use super::TILE;
 use super::values::STRIP;
-use crate::attention::plan::ROWS;
 use crate::tile;
 
 /// See the module. Rows are query rows times heads of a group.
@@ -37,17 +36,16 @@ impl Scratch {
     /// Makes room for `rows` rows that have seen nothing.
     pub(super) fn start(&mut self, dim: usize, rows: usize) {
         let grow = |v: &mut Vec<f32>, len: usize| v.resize(len.max(v.len()), 0.0);
-        let most = rows.max(ROWS);
         self.dim = dim;
-        grow(&mut self.queries, most * dim);
-        grow(&mut self.scores, most * TILE);
+        grow(&mut self.queries, rows * dim);
+        grow(&mut self.scores, rows * TILE);
         grow(&mut self.keys, dim * TILE);
         grow(&mut self.values, TILE * dim.next_multiple_of(STRIP));
         for sums in [&mut self.sums, &mut self.before.0] {
-            grow(sums, most * padded(dim));
+            grow(sums, rows * padded(dim));
         }
         for each in [&mut self.max, &mut self.total, &mut self.before.1, &mut self.before.2] {
-            grow(each, most);
+            grow(each, rows);
         }
         self.before.0[..rows * padded(dim)].fill(0.0);
         self.before.1[..rows].fill(f32::NEG_INFINITY);

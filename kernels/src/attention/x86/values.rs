@@ -20,7 +20,8 @@ pub(super) const STRIP: usize = 2 * WIDTH;
 /// their weights.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn accumulate(isa: Isa, rows: usize, tile: KeyTile<'_>, scratch: &mut Scratch) {
-    scratch.scale_scores(rows, tile.count, |i| tile.keys.kv.value_scale(tile.head, tile.slot(i)));
+    scratch
+        .scale_scores(rows, tile.count(), |i| tile.keys.kv.value_scale(tile.head, tile.slots[i]));
     // SAFETY: the caller's promise, and the elements are of the cache's type.
     unsafe {
         match tile.keys.kv.kind() {
@@ -41,7 +42,7 @@ unsafe fn accumulate_of<E: Element>(
     tile: KeyTile<'_>,
     scratch: &mut Scratch,
 ) {
-    let (dim, count) = (tile.dim(), tile.count);
+    let (dim, count) = (tile.dim(), tile.count());
     let width = padded(dim);
     // SAFETY: the caller's promise; the scratch holds `rows` weights and sums, and `count` values.
     unsafe {
@@ -75,10 +76,10 @@ unsafe fn accumulate_of<E: Element>(
 unsafe fn few<E: Element>(rows: usize, tile: KeyTile<'_>, scratch: &mut Scratch) {
     let dim = tile.dim();
     let mut values = [std::ptr::null::<E>(); TILE];
-    for (i, value) in values[..tile.count].iter_mut().enumerate() {
-        *value = tile.keys.kv.value_elements(tile.head, tile.slot(i)).cast();
+    for (value, &slot) in values.iter_mut().zip(tile.slots) {
+        *value = tile.keys.kv.value_elements(tile.head, slot).cast();
     }
-    let values = &values[..tile.count];
+    let values = &values[..tile.count()];
     let mut row = 0;
     while row < rows {
         let taken = match rows - row {
@@ -153,8 +154,8 @@ unsafe fn weigh<E: Element, const R: usize, const W: usize>(
 #[target_feature(enable = "avx2,f16c")]
 unsafe fn widen<E: Element>(tile: KeyTile<'_>, out: &mut [f32]) {
     let dim = tile.dim();
-    for i in 0..tile.count {
-        let value = tile.keys.kv.value_elements(tile.head, tile.slot(i)).cast::<E>();
+    for (i, &slot) in tile.slots.iter().enumerate() {
+        let value = tile.keys.kv.value_elements(tile.head, slot).cast::<E>();
         for first in (0..dim).step_by(STRIP) {
             let out = &mut out[first * TILE + i * STRIP..][..STRIP];
             let len = STRIP.min(dim - first);

@@ -3,19 +3,18 @@
 use std::arch::x86_64::{
     __m512, __m512bh, __m512i, _mm_maskz_loadu_epi8, _mm256_maskz_loadu_epi16,
     _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtne2ps_pbh, _mm512_cvtph_ps,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_permutexvar_epi16, _mm512_setzero_ps,
-    _mm512_storeu_si512,
+    _mm512_loadu_si512, _mm512_permutexvar_epi16, _mm512_setzero_ps, _mm512_storeu_si512,
 };
 use std::ops::Range;
 
-use half::{bf16, f16};
+use half::bf16;
 
 use super::{DEPTH, STEP};
-use crate::KvType;
 use crate::amx::{ROW, ROWS};
 use crate::attention::Keys;
 use crate::attention::plan::SEGMENT;
 use crate::kv::{LANES, Vector};
+use crate::{KvLayer, KvType};
 
 /// Bytes of a whole tile.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +48,14 @@ pub(in crate::attention::x86) struct Operands {
     sums: Vec<Line>,
     /// What the scores of keys and the weights of values are multiplied by, where they are codes.
     scales: Option<Box<Scales>>,
+    apart: Apart,
+}
+
+/// Keys that lie apart, brought together.
+#[derive(Debug, Default)]
+struct Apart {
+    bits: Vec<u16>,
+    codes: Vec<i8>,
 }
 
 /// A row of scores, and of the weights they become.
@@ -108,12 +115,13 @@ impl Operands {
         segment: Range<usize>,
     ) {
         let count = segment.len();
-        let dim = self.dim;
+        let mut slots = [0; SEGMENT];
+        let slots = &mut slots[..count];
+        keys.slots(segment.start, slots);
         if keys.kv.kind() == KvType::Int8 {
             let none = || Box::new([[0.0; SEGMENT]; 2]);
             let [of_keys, of_values] = &mut **self.scales.get_or_insert_with(none);
-            for (i, at) in segment.clone().enumerate() {
-                let slot = keys.slot(at);
+            for (i, &slot) in slots.iter().enumerate() {
                 of_keys[i] = keys.kv.key_scale(head, slot).unwrap_or(1.0);
                 of_values[i] = keys.kv.value_scale(head, slot).unwrap_or(1.0);
             }
@@ -122,45 +130,28 @@ impl Operands {
         } else {
             self.scales = None;
         }
-        for tile in 0..count.div_ceil(STEP) * STEP / ROWS {
-            let first = tile * ROWS;
-            let depth = self.key_depth();
-            let tiles = &mut self.keys[tile * depth..][..depth];
-            if first >= count {
-                tiles.fill(Tile([0; ROWS * ROW]));
-                continue;
-            }
-            let lanes = Sixteen {
-                keys,
-                head,
-                start: segment.start + first,
-                count: ROWS.min(count - first),
-            };
-            for (at, line) in
-                tiles.iter_mut().flat_map(|tile| tile.0.as_chunks_mut::<ROW>().0).enumerate()
-            {
-                let both = bfloats(lanes.dimension(2 * at), lanes.dimension(2 * at + 1));
-                let words = _mm512_permutexvar_epi16(interleaving(), both);
-                // SAFETY: a line.
-                unsafe { _mm512_storeu_si512(line.as_mut_ptr().cast(), words) };
+        let depth = self.key_depth();
+        let steps = count.div_ceil(STEP) * STEP;
+        let grouped = keys.grouped(segment.start);
+        for (i, tiles) in self.keys.chunks_exact_mut(depth).take(steps / ROWS).enumerate() {
+            let slots = &slots[count.min(i * ROWS)..count.min((i + 1) * ROWS)];
+            match slots.first() {
+                Some(&slot) if grouped => tile_keys(keys.kv.key_group(head, slot), tiles),
+                // Where sixteen keys lie apart they are brought together first.
+                Some(_) => tile_keys(gather(keys.kv, head, slots, &mut self.apart), tiles),
+                None => tiles.fill(Tile([0; ROWS * ROW])),
             }
         }
         let lines = self.value_stride() / ROW;
-        let value = |at: usize| {
-            (at < count).then(|| keys.kv.value_vector(head, keys.slot(segment.start + at)))
-        };
-        for pair in 0..count.div_ceil(STEP) * STEP / 2 {
+        let value = |at: usize| slots.get(at).map(|&slot| keys.kv.value_vector(head, slot));
+        for (pair, lines) in self.values.chunks_exact_mut(lines).take(steps / 2).enumerate() {
             let (first, second) = (value(2 * pair), value(2 * pair + 1));
-            for d in 0..dim.div_ceil(ROWS) {
+            for (d, line) in lines.iter_mut().enumerate().take(self.dim.div_ceil(ROWS)) {
                 let part = |value: Option<Vector<'_>>| match value {
                     Some(value) => widen(value, d * ROWS),
                     None => _mm512_setzero_ps(),
                 };
-                let both = bfloats(part(first), part(second));
-                let words = _mm512_permutexvar_epi16(interleaving(), both);
-                let to = self.values[pair * lines + d].0.as_mut_ptr();
-                // SAFETY: a line.
-                unsafe { _mm512_storeu_si512(to.cast(), words) };
+                interleave(part(first), part(second), &mut line.0);
             }
         }
     }
@@ -222,41 +213,42 @@ impl Operands {
     }
 }
 
-/// Sixteen keys, or fewer.
-struct Sixteen<'a> {
-    keys: Keys<'a>,
-    head: usize,
-    /// Position of the first.
-    start: usize,
-    count: usize,
+/// Lays sixteen keys, `[dim][LANES]`, out as tiles.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn tile_keys(group: Vector<'_>, tiles: &mut [Tile]) {
+    for (i, tile) in tiles.iter_mut().enumerate() {
+        for (p, line) in tile.0.as_chunks_mut::<ROW>().0.iter_mut().enumerate() {
+            let d = i * DEPTH + 2 * p;
+            interleave(widen(group, d * LANES), widen(group, (d + 1) * LANES), line);
+        }
+    }
 }
 
-impl Sixteen<'_> {
-    /// Dimension `d` of each as f32, zero past the last; codes are exact in bfloat16, their scale comes later. What
-    /// follows the last key is undefined.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    fn dimension(&self, d: usize) -> __m512 {
-        let kv = self.keys.kv;
-        if d >= kv.head_dim() {
-            return _mm512_setzero_ps();
+/// The keys in up to sixteen slots as they would lie side by side: `[dim][LANES]`, in `out`.
+fn gather<'a>(kv: &KvLayer, head: usize, slots: &[usize], out: &'a mut Apart) -> Vector<'a> {
+    fn lanes<T: Copy + Default>(
+        out: &mut Vec<T>,
+        dim: usize,
+        lane: usize,
+        group: &[T],
+        from: usize,
+    ) {
+        out.resize(dim * LANES, T::default());
+        for (to, group) in out.chunks_exact_mut(LANES).zip(group.chunks_exact(LANES)) {
+            to[lane] = group[from];
         }
-        let lanes = |i: usize| {
-            let slot = self.keys.slot(self.start + i);
-            (kv.key_lanes(self.head, slot, d), slot % LANES)
-        };
-        if self.keys.grouped(self.start) {
-            return widen(lanes(0).0, 0);
+    }
+    let dim = kv.head_dim();
+    for (lane, &slot) in slots.iter().enumerate() {
+        match kv.key_group(head, slot) {
+            Vector::F16(group) => lanes(&mut out.bits, dim, lane, group, slot % LANES),
+            Vector::Int8(group) => lanes(&mut out.codes, dim, lane, group, slot % LANES),
         }
-        let mut apart = [0.0f32; LANES];
-        for (i, out) in apart[..self.count].iter_mut().enumerate() {
-            *out = match lanes(i) {
-                (Vector::F16(bits), lane) => f16::from_bits(bits[lane]).to_f32(),
-                (Vector::Int8(codes), lane) => f32::from(codes[lane]),
-            };
-        }
-        // SAFETY: sixteen floats.
-        unsafe { _mm512_loadu_ps(apart.as_ptr()) }
+    }
+    match kv.kind() {
+        KvType::F16 => Vector::F16(&out.bits),
+        KvType::Int8 => Vector::Int8(&out.codes),
     }
 }
 
@@ -264,7 +256,10 @@ impl Sixteen<'_> {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn widen(vector: Vector<'_>, from: usize) -> __m512 {
-    let mask = |len: usize| (1u32 << len.saturating_sub(from).min(16)).wrapping_sub(1) as u16;
+    let mask = |len: usize| match len.saturating_sub(from) {
+        16.. => u16::MAX,
+        few => (1 << few) - 1,
+    };
     // SAFETY: masked elements are not read.
     unsafe {
         match vector {
@@ -287,6 +282,15 @@ fn widen(vector: Vector<'_>, from: usize) -> __m512 {
 pub(super) fn bfloats(low: __m512, high: __m512) -> __m512i {
     // SAFETY: both are 512 bits.
     unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
+}
+
+/// Writes pairs of an element of `first` and one of `second`, in bfloat16.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn interleave(first: __m512, second: __m512, out: &mut [u8; ROW]) {
+    let words = _mm512_permutexvar_epi16(interleaving(), bfloats(first, second));
+    // SAFETY: 64 bytes.
+    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), words) };
 }
 
 /// Brings element `i` of the lower and of the upper half together.
