@@ -15,13 +15,16 @@ pub(crate) const WIDTH: usize = 16;
 /// two columns and a broadcast.
 pub(crate) const HEIGHT: usize = 6;
 
-/// Rows of a tile of twice as many columns: as many sums from fewer loads.
+/// Columns of a wide tile. Where `b` is laid out for it, this many side by side are one stretch of memory.
+pub(crate) const STRIP: usize = 2 * WIDTH;
+
+/// Rows of a wide tile: as many sums from fewer loads.
 const WIDE_HEIGHT: usize = 3;
 
 /// Rows of a tile with AVX-512: as many sums.
 const TALL: usize = 12;
 
-/// Rows of `b` multiplied at a time: 32 columns of them are half of the first-level cache.
+/// Rows of `b` multiplied at a time: a strip of them are half of the first-level cache.
 const DEPTH: usize = 128;
 
 /// `c[i, j] (+)= sum_k a[i, k] * b[k, j]`. Strides are elements from one row to the next.
@@ -96,11 +99,11 @@ impl Product {
     /// As [`Product::compute`].
     #[target_feature(enable = "avx2,fma")]
     unsafe fn avx2(&self) {
-        let wide = self.cols / (2 * WIDTH) * 2 * WIDTH;
+        let wide = self.cols / STRIP * STRIP;
         // SAFETY: tiles cover all columns and rows.
         unsafe {
-            for first in (0..wide).step_by(2 * WIDTH) {
-                let strip = self.strip(first, 2 * WIDTH);
+            for first in (0..wide).step_by(STRIP) {
+                let strip = self.strip(first, STRIP);
                 let full = self.rows / WIDE_HEIGHT * WIDE_HEIGHT;
                 for row in (0..full).step_by(WIDE_HEIGHT) {
                     strip.below(row).tile::<WIDE_HEIGHT, 4>();

@@ -28,6 +28,15 @@ pub(super) const TILE: usize = 64;
 /// Rows (times heads) up to which keys and values are used as they are kept; above, a tile is converted first.
 pub(super) const FEW: usize = 8;
 
+/// Of `left` few rows, those whose sums fit the registers beside what they are multiplied by.
+fn at_once(left: usize) -> usize {
+    match left {
+        1 => 1,
+        2 | 4 => 2,
+        _ => 3,
+    }
+}
+
 /// Up to [`TILE`] consecutive keys of one head, and their values.
 #[derive(Clone, Copy)]
 struct KeyTile<'a> {

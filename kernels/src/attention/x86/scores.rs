@@ -5,13 +5,10 @@ use std::arch::x86_64::{
 };
 
 use super::element::Element;
-use super::{FEW, KeyTile, Scratch, TILE};
+use super::{FEW, KeyTile, Scratch, TILE, at_once};
 use crate::kv::LANES;
-use crate::tile::{Product, WIDTH};
+use crate::tile::{Product, STRIP, WIDTH};
 use crate::{Isa, KvType};
-
-/// Keys that are converted side by side, so that a tile of the product reads one stretch of memory.
-const STRIP: usize = 2 * WIDTH;
 
 /// Leaves the scores of `rows` rows against the keys of `tile` in the scratch. What follows the last key is undefined.
 ///
@@ -30,7 +27,7 @@ pub(super) unsafe fn scores(isa: Isa, rows: usize, tile: KeyTile<'_>, scratch: &
     scratch.scale_scores(rows, tile.count(), |i| tile.keys.kv.key_scale(tile.head, tile.slots[i]));
 }
 
-/// Many rows: the keys are converted once and used by all of them.
+/// Few rows take the keys as they are kept; for more these are converted once and used by all of them.
 ///
 /// # Safety
 /// As [`scores`], and the cache keeps `E`.
@@ -76,11 +73,7 @@ unsafe fn few<E: Element>(rows: usize, tile: KeyTile<'_>, scratch: &mut Scratch)
     }
     let mut row = 0;
     while row < rows {
-        let taken = match rows - row {
-            1 => 1,
-            2 | 4 => 2,
-            _ => 3,
-        };
+        let taken = at_once(rows - row);
         let queries = scratch.queries[row * dim..].as_ptr();
         let mut at = 0;
         while at < groups.len() {

@@ -1,8 +1,7 @@
 //! What a worker keeps while it goes over the keys of an item.
 
 use super::TILE;
-use super::values::STRIP;
-use crate::tile;
+use crate::tile::{self, STRIP};
 
 /// See the module. Rows are query rows times heads of a group.
 #[derive(Debug, Default)]
@@ -23,8 +22,6 @@ pub(super) struct Scratch {
     pub(super) values: Vec<f32>,
     /// Sums, largest scores and totals of the segments before.
     before: (Vec<f32>, Vec<f32>, Vec<f32>),
-    /// Dimensions of a head.
-    dim: usize,
 }
 
 /// Dimensions rounded up to whole tile columns.
@@ -36,7 +33,6 @@ impl Scratch {
     /// Makes room for `rows` rows that have seen nothing.
     pub(super) fn start(&mut self, dim: usize, rows: usize) {
         let grow = |v: &mut Vec<f32>, len: usize| v.resize(len.max(v.len()), 0.0);
-        self.dim = dim;
         grow(&mut self.queries, rows * dim);
         grow(&mut self.scores, rows * TILE);
         grow(&mut self.keys, dim * TILE);
@@ -62,7 +58,7 @@ impl Scratch {
 
     /// Takes in the query of a row, scaled.
     pub(super) fn set_query(&mut self, row: usize, query: &[f32], scale: f32) {
-        let to = &mut self.queries[row * self.dim..][..self.dim];
+        let to = &mut self.queries[row * query.len()..][..query.len()];
         to.iter_mut().zip(query).for_each(|(to, &q)| *to = q * scale);
     }
 

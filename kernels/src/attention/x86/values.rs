@@ -6,12 +6,9 @@ use std::arch::x86_64::{
 };
 
 use super::element::Element;
-use super::{FEW, KeyTile, Scratch, TILE, padded};
-use crate::tile::{Product, WIDTH};
+use super::{FEW, KeyTile, Scratch, TILE, at_once, padded};
+use crate::tile::{Product, STRIP};
 use crate::{Isa, KvType};
-
-/// Dimensions that are converted side by side, so that a tile of the product reads one stretch of memory.
-pub(super) const STRIP: usize = 2 * WIDTH;
 
 /// Adds the weighted values of `tile` to the sums of `rows` rows.
 ///
@@ -31,7 +28,7 @@ pub(super) unsafe fn accumulate(isa: Isa, rows: usize, tile: KeyTile<'_>, scratc
     }
 }
 
-/// Many rows: the values are converted once and used by all of them.
+/// Few rows take the values as they are kept; for more these are converted once and used by all of them.
 ///
 /// # Safety
 /// As [`accumulate`], and the cache keeps `E`.
@@ -82,11 +79,7 @@ unsafe fn few<E: Element>(rows: usize, tile: KeyTile<'_>, scratch: &mut Scratch)
     let values = &values[..tile.count()];
     let mut row = 0;
     while row < rows {
-        let taken = match rows - row {
-            1 => 1,
-            2 | 4 => 2,
-            _ => 3,
-        };
+        let taken = at_once(rows - row);
         let mut d = 0;
         while d < dim {
             let weights = scratch.scores[row * TILE..].as_ptr();
